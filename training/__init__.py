@@ -1,0 +1,1 @@
+"""Training: a library and a program (`python -m training RUN_DIR`). It knows files, not databases."""

@@ -1,0 +1,296 @@
+"""The stages' configs: the one schema that form, row, `config.json` and trainer share. No torch here.
+
+A field's title, help, group, unit and bounds stand here and nowhere else; the launch form, the CLI's
+help and docs/configuration.md are made from them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from training.references import KINDS, BadReference, parse_reference
+
+GROUPS = ("What to train", "Data", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Machine")
+
+
+def setting(
+    default: Any = ...,
+    *,
+    title: str,
+    help: str,
+    group: str,
+    unit: str = "",
+    rare: bool = False,
+    right: str = "",
+    **bounds: Any,
+) -> Any:
+    """A config field with all that a form needs. `right`: an example that an error message offers."""
+    extra = {"group": group, "unit": unit, "rare": rare, "right": right}
+    return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
+
+
+def reference_of(*kinds: str) -> AfterValidator:
+    """A validator of reference texts of these kinds."""
+    assert set(kinds) <= set(KINDS)
+
+    def check(text: str) -> str:
+        reference = parse_reference(text)
+        if reference.kind not in kinds:
+            raise BadReference(f"A {reference.kind}: reference cannot stand here. Use one of: {', '.join(kinds)}.")
+        return text
+
+    return AfterValidator(check)
+
+
+def _one_or_several(value: Any) -> Any:
+    """A single reference, or several with commas between, as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+ModelReference = Annotated[str, reference_of("hf", "run", "path", "new")]
+DatasetReference = Annotated[str, reference_of("hf", "run", "data", "path")]
+
+
+class StageConfig(BaseModel):
+    """What every stage's config has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    stage: str
+    priority: int = setting(
+        0, title="Priority", help="Higher runs first; within one priority, first come, first served.",
+        group="Machine", ge=-100, le=100, rare=True,
+    )  # fmt: skip
+
+    label: ClassVar[str] = ""  # what the form's choice of stages calls it
+
+    def references(self) -> list[str]:
+        """The texts of all references in this config, in the order of the fields."""
+        raise NotImplementedError
+
+
+class TrainingConfig(StageConfig):
+    """What every stage that trains by gradient has."""
+
+    model: ModelReference = setting(
+        title="Model", group="What to train", right="run:sft or hf:Qwen/Qwen2.5-0.5B",
+        help="A run, a Hub id, a local folder, or new:<shape> for a fresh small one.",
+    )  # fmt: skip
+    dataset: Annotated[list[DatasetReference], BeforeValidator(_one_or_several)] = setting(
+        title="Dataset", group="What to train", right="data:my-chats or hf:HuggingFaceTB/smol-smoltalk",
+        help="An uploaded data set, a Hub id, a file, or what a run made. Several, with commas between, are joined.",
+        min_length=1, max_length=16,
+    )  # fmt: skip
+
+    eval_fraction: float = setting(
+        0.03, title="Held back for eval", group="Data", ge=0, le=0.5, right="0.03",
+        help="Share of the examples that eval loss is measured on. No prompt is on both sides. 0: no eval.",
+    )  # fmt: skip
+    max_length: int = setting(
+        512, title="Longest example", unit="tokens", group="Data", ge=8, le=131_072, right="512",
+        help="What is longer is cut at the end; how many were is counted and shown.",
+    )  # fmt: skip
+
+    epochs: float = setting(
+        1.0, title="Epochs", group="Optimisation", gt=0, le=1000, right="1",
+        help="Passes over the training data. Ignored where steps are given.",
+    )  # fmt: skip
+    max_steps: int | None = setting(
+        None, title="Steps", group="Optimisation", ge=1, le=10_000_000, right="1000",
+        help="Optimizer steps. Empty: as many as the epochs make.",
+    )  # fmt: skip
+    batch_size: int = setting(
+        32, title="Batch size", unit="examples", group="Optimisation", ge=1, le=65_536, right="32",
+        help="Examples per optimizer step. Split into what fits the device, automatically.",
+    )  # fmt: skip
+    micro_batch_size: int | None = setting(
+        None, title="Micro-batch size", unit="examples", group="Machine", ge=1, le=65_536, rare=True, right="4",
+        help="Examples per forward pass. Empty: found automatically. The loss is the same to rounding.",
+    )  # fmt: skip
+    learning_rate: float = setting(
+        1e-4, title="Learning rate", group="Optimisation", gt=0, le=1, right="1e-4",
+        help="The peak, after the warm-up.",
+    )  # fmt: skip
+    lr_schedule: Literal["constant", "linear", "cosine"] = setting(
+        "cosine", title="Schedule", group="Optimisation",
+        help="How the learning rate goes on after the warm-up: stays, or falls to 0 along a line or a cosine.",
+    )  # fmt: skip
+    warmup_steps: int = setting(
+        0, title="Warm-up", unit="steps", group="Optimisation", ge=0, le=1_000_000, right="100",
+        help="Steps over which the learning rate rises from 0.",
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.0, title="Weight decay", group="Optimisation", ge=0, le=1, rare=True, right="0.01",
+        help="Decoupled (AdamW); not applied to norms and biases.",
+    )  # fmt: skip
+    adam_beta1: float = setting(
+        0.9, title="Adam beta 1", group="Optimisation", ge=0, lt=1, rare=True, right="0.9",
+        help="Decay of the gradient's running mean.",
+    )  # fmt: skip
+    adam_beta2: float = setting(
+        0.999, title="Adam beta 2", group="Optimisation", ge=0, lt=1, rare=True, right="0.999",
+        help="Decay of the squared gradient's running mean.",
+    )  # fmt: skip
+    max_grad_norm: float | None = setting(
+        1.0, title="Gradient clipping", group="Optimisation", gt=0, le=1e6, rare=True, right="1.0",
+        help="The gradient is scaled down to this norm where it is longer. Empty: never.",
+    )  # fmt: skip
+    seed: int = setting(
+        0, title="Seed", group="Optimisation", ge=0, le=2**31 - 1, rare=True, right="0",
+        help="Of the split, the order of the data, and fresh weights.",
+    )  # fmt: skip
+
+    eval_every: int = setting(
+        50, title="Eval every", unit="steps", group="Evaluation and checkpoints", ge=1, le=1_000_000, right="50",
+        help="Also at the start and at the end.",
+    )  # fmt: skip
+    save_every: int = setting(
+        100, title="Save every", unit="steps", group="Evaluation and checkpoints", ge=1, le=1_000_000, right="100",
+        help="A killed run goes on from its last checkpoint, exactly.",
+    )  # fmt: skip
+    early_stopping_patience: int | None = setting(
+        None, title="Early stopping", unit="evals", group="Evaluation and checkpoints", ge=1, le=10_000, right="3",
+        help="Stop after so many evals in a row without a new best eval loss. Empty: never.",
+    )  # fmt: skip
+    keep_checkpoints: int = setting(
+        2, title="Checkpoints kept", group="Evaluation and checkpoints", ge=1, le=1000, rare=True, right="2",
+        help="The latest so many, and always the best.",
+    )  # fmt: skip
+
+    precision: Literal["auto", "bf16", "fp32"] = setting(
+        "auto", title="Precision", group="Machine", rare=True,
+        help="Of the computation; the weights that are trained are always fp32. auto: bf16 where it is faster.",
+    )  # fmt: skip
+    gradient_checkpointing: bool = setting(
+        False, title="Gradient checkpointing", group="Machine", rare=True,
+        help="Computes activations twice instead of keeping them: less memory, about a third slower.",
+    )  # fmt: skip
+    lora_rank: int | None = setting(
+        None, title="LoRA rank", group="LoRA", ge=1, le=1024, rare=True, right="16",
+        help="Train small low-rank matrices beside the frozen weights. Empty: train all weights.",
+    )  # fmt: skip
+    lora_alpha: float = setting(
+        16.0, title="LoRA alpha", group="LoRA", gt=0, le=4096, rare=True, right="16",
+        help="The matrices' product is scaled by alpha / rank.",
+    )  # fmt: skip
+    lora_dropout: float = setting(
+        0.0, title="LoRA dropout", group="LoRA", ge=0, lt=1, rare=True, right="0.05",
+        help="Share of the inputs of the matrices that is set to 0 while training.",
+    )  # fmt: skip
+
+    @field_validator("early_stopping_patience")
+    @classmethod
+    def _stopping_needs_eval(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("eval_fraction") == 0:
+            raise ValueError("Early stopping watches the eval loss: hold back a share for eval, for example 0.03.")
+        return value
+
+    def references(self) -> list[str]:
+        return [self.model, *self.dataset]
+
+
+class SftConfig(TrainingConfig):
+    """Supervised fine-tuning on chats, or on plain text."""
+
+    label: ClassVar[str] = "SFT: supervised fine-tuning"
+
+    stage: Literal["sft"] = "sft"
+    loss_on: Literal["assistant", "all"] = setting(
+        "assistant", title="Loss on", group="Data",
+        help="assistant: every assistant turn's tokens and its end. all: the whole chat. Plain text: always all.",
+    )  # fmt: skip
+    packing: bool = setting(
+        True, title="Packing", group="Machine", rare=True,
+        help="Examples lie end to end without padding and cannot see each other. Off: padded batches, slower.",
+    )  # fmt: skip
+    sample_every: int = setting(
+        100, title="Sample every", unit="steps", group="Samples", ge=1, le=1_000_000, rare=True, right="100",
+        help="How often the model answers a few fixed prompts, so that one can watch it learn.",
+    )  # fmt: skip
+    sample_prompts: list[str] = setting(
+        [], title="Sample prompts", group="Samples", rare=True, max_length=16,
+        help="One a line. Empty: the first prompts of the examples held back for eval.",
+    )  # fmt: skip
+    sample_count: int = setting(
+        3, title="Sample prompts drawn", group="Samples", ge=0, le=16, rare=True, right="3",
+        help="How many prompts are taken from the examples held back, where none are given. 0: no samples.",
+    )  # fmt: skip
+    sample_tokens: int = setting(
+        96, title="Longest sample", unit="tokens", group="Samples", ge=1, le=4096, rare=True, right="96",
+        help="A sampled answer is cut there.",
+    )  # fmt: skip
+
+
+STAGES: dict[str, type[StageConfig]] = {"sft": SftConfig}
+"""Every stage that this version can run, by name. `training/stages/<name>.py` runs it."""
+
+
+class InvalidConfig(ValueError):
+    """A config is wrong. `fields`: what is wrong with each field, in a sentence that says what is right."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {message}" for name, message in fields.items()))
+        self.fields = fields
+
+
+def parse_config(content: dict[str, Any]) -> StageConfig:
+    """Validate a stage's config. Raises InvalidConfig, which names every bad field."""
+    stage = content.get("stage")
+    if not isinstance(stage, str) or stage not in STAGES:
+        raise InvalidConfig({"stage": f"There is no stage “{str(stage)[:40]}”. This version has: {', '.join(STAGES)}."})
+    try:
+        return STAGES[stage].model_validate(content)
+    except ValidationError as error:
+        raise InvalidConfig(explain(error, STAGES[stage])) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> dict[str, str]:
+    """One sentence for each field that a validation found wrong; the first problem of each."""
+    found: dict[str, str] = {}
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "config"
+        found.setdefault(name, _sentence(problem, model.model_fields.get(name)))
+    return found
+
+
+def _sentence(problem: Any, field: Any) -> str:
+    context = problem.get("ctx", {})
+    extra = field.json_schema_extra if field is not None and isinstance(field.json_schema_extra, dict) else {}
+    right = f" For example: {extra['right']}." if extra.get("right") else ""
+    bounds = {
+        "greater_than": "Must be above {gt}.",
+        "greater_than_equal": "Must be {ge} or more.",
+        "less_than": "Must be below {lt}.",
+        "less_than_equal": "Must be {le} or less.",
+    }
+    kind = problem["type"]
+    if kind in bounds:
+        return bounds[kind].format(**{key: _plain(value) for key, value in context.items()}) + right
+    if kind == "value_error":
+        return str(context.get("error", problem["msg"]))
+    sentences = {
+        "missing": "Needed.",
+        "too_short": "Needed.",
+        "extra_forbidden": "There is no such setting.",
+        "literal_error": f"Choose one of: {context.get('expected', '')}.".replace("'", ""),
+        "finite_number": "Must be a finite number.",
+    }
+    if kind.startswith(("int", "float")):
+        whole = "whole " if kind.startswith("int") else ""
+        return f"Must be a {whole}number." + right
+    return sentences.get(kind, f"{problem['msg']}.") + (right if kind in {"missing", "too_short"} else "")
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

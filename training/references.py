@@ -1,0 +1,108 @@
+"""References to models, data sets and judges: `hf:`, `run:`, `data:`, `path:`, `new:`, `api:`, `checker`.
+
+No torch here: the web side parses references with this module too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+from urllib.parse import parse_qsl
+
+Kind = Literal["hf", "run", "data", "path", "new", "api", "checker"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+HF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+HF_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_NAME = re.compile(rf"({NAME.pattern}/)?{NAME.pattern}")
+CHECKPOINT = re.compile(r"best|last|[0-9]{1,12}")
+
+OPTIONS: dict[str, frozenset[str]] = {
+    "hf": frozenset({"config", "split", "rows"}),
+    "run": frozenset({"checkpoint"}),
+    "path": frozenset({"rows"}),
+}
+
+FORMS = {
+    "hf": "hf:<owner>/<name>[@<revision>][?config=..&split=..&rows=..]",
+    "run": "run:<name>[?checkpoint=best|last|<step>]",
+    "data": "data:<name>[@<version>]",
+    "path": "path:<file or folder>[?rows=..]",
+    "new": "new:<shape>",
+    "api": "api:<endpoint>/<model>",
+    "checker": "checker",
+}
+
+
+class BadReference(ValueError):
+    """The text is not a reference; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One parsed reference. `str(reference)` gives the text back."""
+
+    kind: Kind
+    name: str
+    version: str | None = None  # hf: revision; data: version
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.kind == "checker":
+            return "checker"
+        text = f"{self.kind}:{self.name}"
+        if self.version is not None:
+            text += f"@{self.version}"
+        if self.options:
+            text += "?" + "&".join(f"{key}={value}" for key, value in self.options.items())
+        return text
+
+    @property
+    def rows(self) -> int | None:
+        """At most so many rows of the data set, or None for all."""
+        return int(self.options["rows"]) if "rows" in self.options else None
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse one reference. Raises BadReference with a sentence that names the right form."""
+    if text == "checker":
+        return Reference("checker", "")
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in KINDS:
+        raise BadReference(f"“{text[:80]}” is no reference. Begin with one of: {', '.join(FORMS.values())}.")
+    if not rest or any(ord(character) < 32 for character in text):
+        raise BadReference(f"Something is missing after “{kind}:”. The form is {FORMS[kind]}.")
+    name, version, options = _split(kind, rest)
+    _check(kind, name, version, options)
+    return Reference(kind, name, version, options)  # type: ignore[arg-type]
+
+
+def _split(kind: str, rest: str) -> tuple[str, str | None, dict[str, str]]:
+    name, version, options = rest, None, {}
+    if kind in OPTIONS:
+        name, _, query = rest.partition("?")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+    if kind in {"hf", "data"}:
+        name, at, revision = name.partition("@")
+        version = revision if at else None
+    return name, version, options
+
+
+def _check(kind: str, name: str, version: str | None, options: dict[str, str]) -> None:
+    patterns = {"hf": HF_NAME, "run": RUN_NAME, "data": NAME, "new": NAME}
+    if (kind in patterns and not patterns[kind].fullmatch(name)) or (kind == "hf" and (".." in name or "--" in name)):
+        raise BadReference(f"“{name[:80]}” is no {kind}: name. The form is {FORMS[kind]}.")
+    if kind == "hf" and version is not None and (not HF_REVISION.fullmatch(version) or ".." in version):
+        raise BadReference(f"“{version[:80]}” is no revision: a branch, a tag or a commit is.")
+    if kind == "data" and version is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        raise BadReference(f"A data set's version is a whole number from 1, not “{version[:20]}”.")
+    for key, value in options.items():
+        if key not in OPTIONS.get(kind, frozenset()):
+            known = ", ".join(sorted(OPTIONS.get(kind, frozenset()))) or "none"
+            raise BadReference(f"“{key[:40]}” is no option of {kind}: references. It takes: {known}.")
+        if key == "rows" and not re.fullmatch(r"[1-9][0-9]{0,11}", value):
+            raise BadReference("rows takes a whole number from 1.")
+        if key == "checkpoint" and not CHECKPOINT.fullmatch(value):
+            raise BadReference("checkpoint takes best, last or a step.")

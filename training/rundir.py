@@ -1,0 +1,166 @@
+"""Every path of a run directory, and the lock that lets only one process write it. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from training.errors import Failure, Locked
+
+
+class ResolvedInput(BaseModel):
+    """Where one reference of a config was found, by the worker, before the trainer started.
+
+    `path` is None for what the trainer itself must get (`hf:`) or make (`new:`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference: str
+    path: str | None = None
+    sha256: str | None = None
+    rows: int | None = None
+
+
+class RunFile(BaseModel):
+    """`config.json`: all that a trainer is told. Written once an attempt, before any work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: int
+    name: str
+    experiment: str
+    stage: str
+    attempt: int
+    config: dict[str, object]  # a stage's config as training.config.parse_config takes it
+    inputs: dict[str, ResolvedInput] = {}  # by reference text, as written in the config
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run. Nobody else spells these names."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def env(self) -> Path:
+        return self.root / "env.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def error(self) -> Path:
+        return self.root / "error.json"
+
+    @property
+    def log(self) -> Path:
+        """What the trainer printed, tracebacks included."""
+        return self.root / "trainer.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def process(self) -> Path:
+        """Which process trains: pid, start time and boot id, so that no stranger is ever killed."""
+        return self.root / "process.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def cache(self) -> Path:
+        """Tokens and the like: may be deleted at any time."""
+        return self.root / "cache"
+
+    def create(self) -> None:
+        """Make the directory, private to its owner."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def read_config(self) -> RunFile:
+        return RunFile.model_validate_json(self.config.read_bytes())
+
+    def write_config(self, content: RunFile) -> None:
+        write_atomically(self.config, content.model_dump_json(indent=2).encode())
+
+    def read_error(self) -> Failure | None:
+        """Why the last attempt failed, if it said so."""
+        try:
+            return Failure.model_validate_json(self.error.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    @contextlib.contextmanager
+    def locked(self, wait_seconds: float = 30.0) -> Iterator[None]:
+        """Hold the run's lock, or raise Locked. The kernel frees it when the process ends, however it ends."""
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(descriptor, wait_seconds)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _flock(descriptor: int, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise Locked("another process is writing this run directory") from None
+            time.sleep(0.05)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader, or a crash, sees the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, content: object) -> None:
+    """`write_atomically` of indented JSON."""
+    write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename inside this directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
