@@ -1,0 +1,1 @@
+"""The web face of Preflab, and its database. Nothing here imports torch."""

@@ -36,7 +36,7 @@ def setting(
     **bounds: Any,
 ) -> Any:
     """A config field with all that a form needs. `right`: an example that an error message offers."""
-    extra = {"group": group, "unit": unit, "rare": rare, "right": right}
+    extra: dict[str, Any] = {"group": group, "unit": unit, "rare": rare, "right": right}
     return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
 
 

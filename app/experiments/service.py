@@ -1,0 +1,72 @@
+"""Experiments: made by the launch of their first runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlmodel import Session, select
+
+from app.errors import Conflict, Invalid, NotFound
+from app.experiments import spec as specs
+from app.models import Experiment, Run
+from app.runs import service as runs
+from app.runs.inputs import check_inputs
+from app.settings import Settings
+from training.references import NAME
+
+
+def get(session: Session, experiment_id: int) -> Experiment:
+    """Raises NotFound."""
+    experiment = session.get(Experiment, experiment_id)
+    if experiment is None:
+        raise NotFound(f"There is no experiment {experiment_id}.")
+    return experiment
+
+
+def by_name(session: Session, name: str) -> Experiment | None:
+    return session.exec(select(Experiment).where(Experiment.name == name)).one_or_none()
+
+
+def get_or_create(session: Session, name: str) -> Experiment:
+    """The experiment of this name, made where it does not exist. Raises Invalid for a bad name."""
+    found = by_name(session, name)
+    if found is not None:
+        return found
+    if not NAME.fullmatch(name):
+        raise Invalid(
+            "An experiment's name here has letters, digits, dots, dashes and underscores, 100 at most.",
+            fields={"experiment": "Letters, digits, dots, dashes and underscores only."},
+        )
+    return create(session, name)
+
+
+def create(session: Session, name: str, question: str = "", content: dict[str, Any] | None = None) -> Experiment:
+    """Raises Conflict where the name is taken."""
+    if by_name(session, name) is not None:
+        raise Conflict(
+            f"There is an experiment “{name}” already.", "Choose another name (`--name`), or delete that one."
+        )
+    experiment = Experiment(name=name, question=question, spec=content or {}, created_at=time.time())
+    session.add(experiment)
+    session.flush()
+    return experiment
+
+
+def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> tuple[Experiment, list[Run]]:
+    """Launch a whole graph, or nothing of it. Raises Invalid, with fields named `run.field`, or Conflict."""
+    planned = specs.plan(spec)
+    experiment = create(session, spec.name, spec.question, spec.model_dump(mode="json", exclude_defaults=True))
+    names = frozenset(run.name for run in planned)
+    errors: dict[str, str] = {}
+    made: dict[str, Run] = {}
+    for run in planned:
+        inputs = check_inputs(session, settings, run.config, experiment, names)
+        errors.update({f"{run.name}.{field}": message for field, message in inputs.errors.items()})
+        if errors:
+            continue
+        parents = [*inputs.parents, *(key for name in run.needs if (key := made[name].id) is not None)]
+        made[run.name] = runs.launch(session, experiment, runs.NewRun(run.name, run.config, parents))
+    if errors:
+        raise Invalid("The experiment cannot be launched: " + " ".join(errors.values()), fields=errors)
+    return experiment, list(made.values())

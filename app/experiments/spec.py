@@ -1,0 +1,115 @@
+"""The experiment file: what presets are, what `preflab launch FILE` takes, what the form can show and load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import Invalid, NotFound
+from training.config import InvalidConfig, StageConfig, explain, parse_config
+from training.references import NAME, parse_reference
+
+PRESETS = Path(__file__).resolve().parents[2] / "training" / "presets"
+
+
+class ExperimentSpec(BaseModel):
+    """The file's shape; the runs are validated one by one by `stage_configs`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=100)
+    question: str = Field("", max_length=2000)
+    baseline: str | None = None
+    primary_judge: str | None = None
+    runs: dict[str, dict[str, Any]] = Field(min_length=1, max_length=200)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a spec: its valid config, and the names of the runs of the same spec that it needs."""
+
+    name: str
+    config: StageConfig
+    needs: tuple[str, ...]
+
+
+def parse_spec(content: Any) -> ExperimentSpec:
+    """Raises Invalid, which names each bad field."""
+    if not isinstance(content, dict):
+        raise Invalid("An experiment file is a mapping with name and runs.", "See docs/experiments.md for an example.")
+    try:
+        return ExperimentSpec.model_validate(content)
+    except ValidationError as error:
+        fields = explain(error, ExperimentSpec)
+        raise Invalid("The experiment is not valid: " + _joined(fields), fields=fields) from None
+
+
+def plan(spec: ExperimentSpec) -> list[PlannedRun]:
+    """Validate every run and put parents before children. Raises Invalid: fields are named `run.field`."""
+    fields: dict[str, str] = {}
+    planned: dict[str, PlannedRun] = {}
+    for name, content in spec.runs.items():
+        if not NAME.fullmatch(name):
+            fields[name[:100]] = "A run's name has letters, digits, dots, dashes and underscores, 100 at most."
+            continue
+        try:
+            config = parse_config(content)
+        except InvalidConfig as error:
+            fields.update({f"{name}.{field}": message for field, message in error.fields.items()})
+            continue
+        planned[name] = PlannedRun(name, config, _needs(config, spec.runs))
+    if fields:
+        raise Invalid("The experiment is not valid: " + _joined(fields), fields=fields)
+    return _parents_first(planned)
+
+
+def _needs(config: StageConfig, names: dict[str, Any]) -> tuple[str, ...]:
+    references = [parse_reference(text) for text in config.references()]
+    return tuple(dict.fromkeys(r.name for r in references if r.kind == "run" and r.name in names))
+
+
+def _parents_first(planned: dict[str, PlannedRun]) -> list[PlannedRun]:
+    ordered: dict[str, PlannedRun] = {}
+    while len(ordered) < len(planned):
+        ready = [run for run in planned.values() if run.name not in ordered and set(run.needs) <= ordered.keys()]
+        if not ready:
+            names = ", ".join(name for name in planned if name not in ordered)
+            raise Invalid(f"These runs need each other in a circle: {names}.")
+        ordered.update({run.name: run for run in ready})
+    return list(ordered.values())
+
+
+def presets() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load(name_or_file: str) -> ExperimentSpec:
+    """A preset's name, or a YAML file's path. Raises NotFound or Invalid."""
+    path = PRESETS / f"{name_or_file}.yaml" if name_or_file in presets() else Path(name_or_file)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise NotFound(
+            f"There is no preset and no readable file “{name_or_file}”.", f"Presets: {', '.join(presets())}."
+        ) from None
+    return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> ExperimentSpec:
+    """Raises Invalid, with the line of a mistake in the YAML itself."""
+    try:
+        return parse_spec(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise Invalid(f"This is not YAML{where}: {getattr(error, 'problem', None) or error}.") from None
+    except RecursionError:
+        raise Invalid("This YAML is nested too deeply.") from None
+
+
+def _joined(fields: dict[str, str]) -> str:
+    return " ".join(f"{name}: {message}" for name, message in fields.items())
