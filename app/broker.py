@@ -76,4 +76,6 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-TRANSPORT_ALIASES["safefs"] = "app.broker:Transport"
+def register() -> None:
+    """Make `safefs://` known to kombu."""
+    TRANSPORT_ALIASES["safefs"] = "app.broker:Transport"
