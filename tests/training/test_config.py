@@ -1,0 +1,96 @@
+"""Configs: what is wrong is named at its field, with what would be right."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.config import GROUPS, STAGES, InvalidConfig, SftConfig, parse_config
+
+LEAST = {"stage": "sft", "model": "hf:Qwen/Qwen2.5-0.5B", "dataset": "data:chats"}
+
+
+def wrong(**changes):
+    with pytest.raises(InvalidConfig) as caught:
+        parse_config({**LEAST, **changes})
+    return caught.value.fields
+
+
+def test_the_least_config_has_the_defaults_of_the_paper_where_it_gives_them():
+    config = parse_config(LEAST)
+    assert isinstance(config, SftConfig)
+    assert (config.learning_rate, config.max_length, config.eval_fraction) == (1e-4, 512, 0.03)
+
+
+def test_one_data_set_several_with_commas_and_a_list_are_all_lists():
+    assert parse_config(LEAST).dataset == ["data:chats"]
+    assert parse_config({**LEAST, "dataset": "data:a, data:b@2"}).dataset == ["data:a", "data:b@2"]
+    assert parse_config({**LEAST, "dataset": ["data:a"]}).dataset == ["data:a"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("learning_rate", -1, "Must be above 0. For example: 1e-4."),
+        ("learning_rate", "fast", "Must be a number. For example: 1e-4."),
+        ("learning_rate", float("nan"), "Must be a finite number."),
+        ("max_length", 3, "Must be 8 or more. For example: 512."),
+        ("batch_size", 1.5, "Must be a whole number. For example: 32."),
+        ("batch_size", 10**30, "Must be 65,536 or less. For example: 32."),
+        ("lr_schedule", "stairs", "Choose one of: constant, linear or cosine."),
+        ("dataset", [], "Needed. For example: data:my-chats or hf:HuggingFaceTB/smol-smoltalk."),
+        ("dataset", "", "Needed. For example: data:my-chats or hf:HuggingFaceTB/smol-smoltalk."),
+        ("dataset", "api:x/y", "A api: reference cannot stand here. Use one of: hf, run, data, path."),
+        ("epoch", 3, "There is no such setting."),
+    ],
+)
+def test_a_wrong_value_is_named_at_its_field_with_what_is_right(field, value, sentence):
+    assert wrong(**{field: value}) == {field: sentence}
+
+
+def test_every_wrong_field_is_named_at_once():
+    assert wrong(learning_rate=0, max_length="long", model="Qwen").keys() == {"learning_rate", "max_length", "model"}
+
+
+def test_early_stopping_without_an_eval_share_is_refused_at_its_field():
+    assert "hold back a share" in wrong(eval_fraction=0, early_stopping_patience=3)["early_stopping_patience"]
+
+
+def test_an_unknown_stage_says_which_there_are():
+    with pytest.raises(InvalidConfig, match="This version has: sft"):
+        parse_config({"stage": "ppo"})
+
+
+def test_a_stored_config_is_read_back_as_it_was():
+    config = parse_config({**LEAST, "max_steps": 7})
+    assert parse_config(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_field_of_every_stage_has_a_title_a_help_and_a_known_group(stage):
+    for name, field in STAGES[stage].model_fields.items():
+        if name == "stage":
+            continue
+        assert field.title, name
+        assert field.description, name
+        assert field.json_schema_extra["group"] in GROUPS, name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_message_offers_as_right_is_right(stage):
+    for name, field in STAGES[stage].model_fields.items():
+        for right in (field.json_schema_extra or {}).get("right", "").split(" or "):
+            if right:
+                parse_config({**LEAST, "stage": stage, name: right})
+
+
+@given(
+    st.dictionaries(st.sampled_from(list(SftConfig.model_fields)), st.none() | st.integers() | st.text() | st.floats())
+)
+def test_parsing_anything_gives_a_config_or_names_the_fields(changes):
+    try:
+        parse_config({**LEAST, **changes})
+    except InvalidConfig as error:
+        assert error.fields
+        assert all(sentence.strip() for sentence in error.fields.values())
