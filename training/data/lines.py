@@ -17,12 +17,13 @@ BLOCK = 4 << 20  # bytes read at once
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
 class RowError(Exception):
     """What is wrong with one row, as the rest of a sentence that begins with its place."""
 
-    message: str
-    hint: str = ""
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,144 @@
+"""Tokenizers: loaded so that ids are what tokenizer.json says, trained for fresh models, saved so that they reload.
+
+transformers rebuilds a tokenizer from the class that the model's type is known for, with that class's own rules of
+splitting, whatever tokenizer.json says: a custom tokenizer beside a qwen2 config gets other ids, and no word is said.
+Here tokenizer.json decides, and every load and save is checked against it on samples.
+
+Decisions:
+
+- Chat template: the tokenizer's own; where there is none, ChatML (`training/data/chatml.jinja`), saved with it.
+- End of a turn in ChatML: `<|im_end|>` where the vocabulary has it, else the end-of-text token. The embedding is
+  never resized: a ChatML token that the vocabulary lacks is written as ordinary text.
+- `stop_ids`: the token that ends a turn in the template, and the end-of-text token. Generation stops at either; so
+  Qwen2.5's base models, whose template ends turns with `<|im_end|>` while their end of text is `<|endoftext|>`,
+  stop where training taught them to.
+- Padding: the tokenizer's own pad token, else the end-of-text token; padding is never scored or attended to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from training.data.encoding import chat_template
+from training.errors import ModelError
+
+END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+SAMPLES = (
+    "The quick brown fox jumps over 12 lazy dogs, 3,456.78 times.",
+    "  Indented\n\n\tlines   with   runs of space \n",
+    "Don't we'LL it's I'm; x = y**2 + f(z)[0] != {\"a\": 'b'}",
+    "café naïve über 東京 日本語 привет 👩‍👩‍👧 e\u0301",
+    "10 20 300 2024 007 1e-5",
+    f"{TURN_START}user\nHello{TURN_END}\n{TURN_START}assistant\nHi there.{TURN_END}\n{END_OF_TEXT}",
+)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, with a chat template, an end and a padding token. Raises ModelError."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    file = folder / "tokenizer.json"
+    try:
+        if file.is_file():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 (whatever the libraries raise, the tokenizer cannot be read)
+        raise ModelError(
+            f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}.",
+            "The folder needs tokenizer.json, as `save_pretrained` writes it.",
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"The tokenizer in {folder} has no tokenizer.json.", "Save it again with transformers 5.")
+    if file.is_file():
+        _check(tokenizer, file)
+    _complete(tokenizer, folder)
+    return tokenizer
+
+
+def _complete(tokenizer: Any, folder: Path) -> None:
+    """Give it what training needs: an end of text, a padding token, one chat template."""
+    if tokenizer.eos_token_id is None:
+        vocabulary = tokenizer.get_vocab()
+        found = next((token for token in (END_OF_TEXT, "</s>", TURN_END) if token in vocabulary), None)
+        if found is None:
+            raise ModelError(
+                f"The tokenizer in {folder} has no end-of-text token, so a model could not learn to stop.",
+                'Name one in tokenizer_config.json as "eos_token".',
+            )
+        tokenizer.eos_token = found
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if isinstance(tokenizer.chat_template, dict):
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = chatml(tokenizer)
+
+
+def chatml(tokenizer: Any) -> str:
+    """The ChatML template, with the end of a turn that this vocabulary has as one token."""
+    template = resources.files("training.data").joinpath("chatml.jinja").read_text()
+    return template if TURN_END in tokenizer.get_vocab() else template.replace(f"'{TURN_END}'", "eos_token")
+
+
+def stop_ids(tokenizer: Any) -> list[int]:
+    """Where generation stops: the token that ends an assistant's turn, then the end-of-text token."""
+    turn_end = tokenizer.convert_tokens_to_ids(chat_template(tokenizer).turn_end() or tokenizer.eos_token)
+    return list(dict.fromkeys([turn_end, tokenizer.eos_token_id]))
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer so that transformers reloads it with the same ids. Raises ModelError where it does not."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    _check(tokenizer, folder / "tokenizer.json")
+
+
+def _check(tokenizer: Any, file: Path) -> None:
+    """Raise ModelError unless the tokenizer encodes the samples as its file says."""
+    plain = Tokenizer.from_file(str(file))
+    plain.no_truncation()
+    plain.no_padding()
+    for sample in SAMPLES:
+        if tokenizer.encode(sample, add_special_tokens=False) != plain.encode(sample, add_special_tokens=False).ids:
+            raise ModelError(
+                f"transformers reads {file} as another tokenizer: “{sample[:20].strip()}...” gets other token ids.",
+                'Set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json.',
+            )
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A byte-level BPE tokenizer with ChatML's tokens, for a fresh model. The same texts give the same tokenizer.
+
+    Numbers are not split into digits: a number that the texts repeat is one token, which small models calculate
+    with far better. The vocabulary may come out smaller than asked where the texts hold too little.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [AddedToken(token, special=True, normalized=False) for token in (END_OF_TEXT, TURN_START, TURN_END)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT)
+    fast.chat_template = chatml(fast)
+    return fast
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
