@@ -2,28 +2,75 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator, Iterator
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
+from app import answers, assets, sign_in
+from app.auth import Role
 from app.db import Database
+from app.door import Door, Throttle
 from app.doorbell import Doorbell
+from app.resources import resource
 from app.settings import Settings, load_settings
+
+ROOMS = ("runs", "experiments", "live", "datasets", "system")
+API = "/api/v1"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The web application. The database must be at this version's schema (app/migrations.py)."""
     settings = settings or load_settings()
     doorbell = Doorbell(settings)
+    database = Database(settings.database, ring=doorbell.ring)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         doorbell.close()
-        app.state.database.dispose()
+        database.dispose()
 
-    app = FastAPI(title="Preflab", version="0.1.0", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="Preflab", version="0.1.0", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.settings = settings
-    app.state.database = Database(settings.database, ring=doorbell.ring)
+    app.state.database = database
+    app.state.throttle = Throttle()
+    app.state.closing = asyncio.Event()  # set when the server is told to end: event streams end then
+    answers.install(app)
+    for prefix, router in routers():
+        refuse_routes_without_a_role(router)
+        app.include_router(router, prefix=prefix, include_in_schema=prefix == API)
+    app.mount("/static", assets.CachedFiles(directory=resource("static")), name="static")
+    app.add_middleware(Door, settings=settings, database=database, throttle=app.state.throttle)
     return app
+
+
+def routers() -> Iterator[tuple[str, APIRouter]]:
+    """Every router, and the prefix of its addresses."""
+    yield "", sign_in.pages
+    yield API, sign_in.api
+    yield "", assets.router
+    for name in ROOMS:
+        if importlib.util.find_spec(f"app.{name}.routes"):
+            room = importlib.import_module(f"app.{name}.routes")
+            if hasattr(room, "pages"):
+                yield "", room.pages
+            if hasattr(room, "api"):
+                yield API, room.api
+
+
+def role_of(route: APIRoute) -> Role | None:
+    """The role that a route demands, or None where it was forgotten."""
+    roles = [getattr(depends.dependency, "role", None) for depends in route.dependencies]
+    return max((role for role in roles if role is not None), default=None)
+
+
+def refuse_routes_without_a_role(router: APIRouter) -> None:
+    """Deny by default: an address that nobody thought about does not get served. Raises TypeError."""
+    for route in router.routes:
+        if not isinstance(route, APIRoute) or role_of(route) is None:
+            raise TypeError(f"The route {getattr(route, 'path', route)} does not say who may use it: require(Role...).")

@@ -8,11 +8,13 @@ from fastapi import Request
 from fastapi.templating import Jinja2Templates
 from starlette.responses import Response
 
+from app.assets import static_url
 from app.db import Database
 from app.resources import resource
 from app.settings import Settings
 
 templates = Jinja2Templates(directory=resource("templates"))
+templates.env.globals["static"] = static_url
 
 
 def database(request: Request) -> Database:
@@ -26,5 +28,6 @@ def settings(request: Request) -> Settings:
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    """Render a page. Templates receive ready values and decide nothing."""
+    """Render a page. Templates receive ready values and decide nothing; `identity` is always one of them."""
+    values.setdefault("identity", getattr(request.state, "identity", None))
     return templates.TemplateResponse(request, template, values, status_code=status)
