@@ -49,7 +49,7 @@ def load_tokenizer(folder: Path) -> Any:
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 (whatever the libraries raise, the tokenizer cannot be read)
+    except Exception as error:
         raise ModelError(
             f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}.",
             "The folder needs tokenizer.json, as `save_pretrained` writes it.",

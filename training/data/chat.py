@@ -66,7 +66,11 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         try:
             return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=add_generation_prompt, **self._tokens
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._tokens,
             )
         except jinja2.TemplateError as error:
             raise RowError(
@@ -106,7 +110,10 @@ class ChatTemplate:
         turns = sum(_is_scored(message) for message in messages)
         for mark in (_mark_whole, _mark_words, _mark_answer):
             marked = self._render(
-                [{**message, "content": mark(message["content"])} if _is_scored(message) else message for message in messages]  # type: ignore[misc]
+                [
+                    {**message, "content": mark(message["content"])} if _is_scored(message) else message
+                    for message in messages
+                ]
             )
             unmarked, spans = _unmark(marked)
             if unmarked == text and len(spans) == turns:

@@ -66,11 +66,17 @@ class TokenSet:
         """Read what `save` wrote. Raises FileNotFoundError; ValueError where the file is damaged."""
         try:
             with np.load(path, allow_pickle=False) as content:
-                arrays = {field.name: content[field.name] for field in fields(cls)}
+                return cls(
+                    ids=content["ids"],
+                    scored=content["scored"],
+                    offsets=content["offsets"],
+                    source=content["source"],
+                    truncated=int(content["truncated"]),
+                    tokens_cut=int(content["tokens_cut"]),
+                    empty=int(content["empty"]),
+                )
         except (KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-        counts = {name: int(arrays.pop(name)) for name in ("truncated", "tokens_cut", "empty")}
-        return cls(**arrays, **counts)
 
 
 def encode_examples(

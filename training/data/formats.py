@@ -16,6 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -158,15 +159,11 @@ class _Tally:
 
 def read_examples(path: Path, rows: int | None = None) -> Iterator[Example]:
     """The chats or texts of a file, the first `rows` of them at most. Raises DataError, BadRow."""
-    count = 0
-    for number, line in numbered_lines(path):
-        if rows is not None and count >= rows:
-            return
+    for number, line in islice(numbered_lines(path), rows):
         try:
             yield as_example(parse_row(line))
         except RowError as error:
             raise BadRow(path.name, [RowProblem(number, error.message, error.hint)]) from None
-        count += 1
 
 
 def as_example(row: dict[str, Any]) -> Example:
@@ -289,7 +286,7 @@ def _as_messages(value: Any, name: str, role: str) -> list[Message]:
 def _common_beginning(chosen: list[Message], rejected: list[Message]) -> list[Message]:
     """The messages that both begin with; the last message of either is its answer, never a part of the prompt."""
     length, most = 0, min(len(chosen), len(rejected)) - 1
-    while length < most and all(chosen[length][key] == rejected[length][key] for key in ("role", "content")):  # type: ignore[literal-required]
+    while length < most and all(chosen[length][key] == rejected[length][key] for key in ("role", "content")):
         length += 1
     return chosen[:length]
 

@@ -146,15 +146,15 @@ MAGIC: dict[bytes, tuple[str, str]] = {
 def refuse_foreign(head: bytes, name: str) -> None:
     """Raise DataError, with a sentence that names the format, where a file's first block is not JSON Lines."""
     if not head:
-        raise DataError(f"{name} is empty.", 'A data set is JSON Lines: one object a line, such as {"messages": [...]}.')
+        raise DataError(
+            f"{name} is empty.", 'A data set is JSON Lines: one object a line, such as {"messages": [...]}.'
+        )
     for magic, (what, command) in MAGIC.items():
         if head.startswith(magic):
             way = f"Make JSON Lines of it: `{command}`." if command else "Save the rows as JSON Lines."
             raise DataError(f"{name} is {what}, not JSON Lines.", way)
     if head[:64:2].count(0) > 8 or head[1:64:2].count(0) > 8:
-        raise DataError(
-            f"{name} is text in UTF-16, not UTF-8.", "Convert it: `iconv -f UTF-16LE -t UTF-8 FILE > NEW`."
-        )
+        raise DataError(f"{name} is text in UTF-16, not UTF-8.", "Convert it: `iconv -f UTF-16LE -t UTF-8 FILE > NEW`.")
     text = head.removeprefix(BOM).lstrip()
     if text.startswith(b"["):
         raise DataError(
@@ -173,7 +173,7 @@ def _refuse_tables(text: bytes, name: str) -> None:
             header = [part.strip().strip('"')[:30] for part in first.split(separator)[:8]]
             raise DataError(
                 f"{name} is {what} (columns: {', '.join(header)}), not JSON Lines.",
-                'Convert it: `python -c "import sys, pandas; pandas.read_csv(sys.argv[1], sep=None, engine=\'python\')'
+                "Convert it: `python -c \"import sys, pandas; pandas.read_csv(sys.argv[1], sep=None, engine='python')"
                 ".to_json(sys.argv[2], orient='records', lines=True)\" FILE NEW`, then name the columns as needed.",
             )
     if text[:1].isalpha() and not text.startswith((b"null", b"true", b"false")):

@@ -13,9 +13,7 @@ from training.data.formats import Example
 from training.errors import InputError
 
 
-def split(
-    examples: Sequence[Example], eval_fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(examples: Sequence[Example], eval_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the examples to train on, and to hold back for eval, both ascending.
 
     Examples with the same prompt stay together, so the fraction is met as nearly as adding or not adding one group
@@ -44,7 +42,9 @@ def split(
 
 def _choose(groups: list[list[int]], target: int) -> list[list[int]]:
     """Groups, from the first on, with about `target` members together: never none of them, and never all."""
-    chosen, left, missing = [], [], target
+    chosen: list[list[int]] = []
+    left: list[list[int]] = []
+    missing = target
     for group in groups:
         if len(group) <= missing and len(chosen) < len(groups) - 1:
             chosen.append(group)

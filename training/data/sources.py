@@ -1,0 +1,78 @@
+"""Examples from the references of a config: joined in order, each journalled with where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from training.data.formats import Example, as_example, read_examples, scan
+from training.data.lines import RowError
+from training.errors import DataError, InputError
+from training.hub import fetch_dataset
+from training.journal import Journal
+from training.references import Reference, parse_reference
+from training.rundir import ResolvedInput
+
+
+def load_examples(references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal) -> list[Example]:
+    """All chats and texts of these data sets, in order. Raises DataError, HubError, InputError.
+
+    `inputs` says where the worker found each reference; `hf:` ones are fetched here.
+    """
+    examples: list[Example] = []
+    for text in references:
+        reference = parse_reference(text)
+        found = inputs.get(text, ResolvedInput(reference=text))
+        if reference.kind == "hf":
+            part = list(islice(_hub_examples(text, fetch_dataset(reference, journal)), reference.rows))
+            journal.log(f"{len(part):,} examples from {text}.")
+        else:
+            part = _file_examples(reference, found, journal)
+        if not part:
+            raise DataError(f"{text} holds no examples.", "Choose a data set with rows.")
+        examples += part
+    return examples
+
+
+def _hub_examples(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Example]:
+    for number, row in enumerate(rows, 1):
+        try:
+            yield as_example(row)
+        except RowError as error:
+            raise DataError(f"{name}, row {number:,}: {error.message}", error.hint) from None
+
+
+def _file_examples(reference: Reference, found: ResolvedInput, journal: Journal) -> list[Example]:
+    if found.path is None:
+        raise InputError(f"{reference} was not found.", "Check the name of the data set.", field="dataset")
+    files = _data_files(Path(found.path))
+    examples: list[Example] = []
+    for path in files:
+        left = None if reference.rows is None else reference.rows - len(examples)
+        if left == 0:
+            break
+        journal.status("reading", file=path.name)
+        facts = scan(path)
+        if found.sha256 is not None and len(files) == 1 and facts.sha256 != found.sha256:
+            raise DataError(
+                f"{reference} is not what it was: {path.name} has changed since it was checked.",
+                "A version of a data set never changes; upload the file as a new version.",
+            )
+        part = list(read_examples(path, left))
+        examples += part
+        journal.artifact(
+            "data set", str(reference), file=path.name, sha256=facts.sha256, form=facts.kind, rows=len(part), bytes=facts.bytes
+        )  # fmt: skip
+    return examples
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The file itself, or the JSON Lines files of a folder, by name."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in {".jsonl", ".ndjson"} and file.is_file())
+    if not files:
+        raise DataError(f"The folder {path} holds no .jsonl file.", "Put the data there, or name a file.")
+    return files
