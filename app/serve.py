@@ -92,7 +92,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 def end_with(parent: int) -> None:
     """End when the process that started this one ends, however it ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the line above
         sys.exit(0)
 

@@ -13,7 +13,10 @@ from app.models import Experiment, Run
 from app.runs import service as runs
 from app.runs.inputs import check_inputs
 from app.settings import Settings
+from training.config import StageConfig
 from training.references import NAME
+
+PLAYGROUND = "playground"  # the experiment of runs that were launched without one
 
 
 def get(session: Session, experiment_id: int) -> Experiment:
@@ -70,3 +73,35 @@ def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> 
     if errors:
         raise Invalid("The experiment cannot be launched: " + " ".join(errors.values()), fields=errors)
     return experiment, list(made.values())
+
+
+def launch_one(
+    session: Session,
+    settings: Settings,
+    config: StageConfig,
+    *,
+    experiment: str = PLAYGROUND,
+    name: str = "",
+    tags: list[str] | None = None,
+    idempotency_key: str | None = None,
+) -> Run:
+    """Launch one run, in an experiment that is made where it does not exist. No name: `<stage>-<number>`.
+
+    Raises Invalid, with fields named as in the config, or Conflict.
+    """
+    if name and not NAME.fullmatch(name):
+        sentence = "Letters, digits, dots, dashes and underscores, 100 at most."
+        raise Invalid(f"“{name[:100]}” cannot be a run's name.", sentence, fields={"name": sentence})
+    owner = get_or_create(session, experiment)
+    inputs = check_inputs(session, settings, config, owner)
+    if inputs.errors:
+        message = " ".join(f"{field}: {sentence}" for field, sentence in inputs.errors.items())
+        raise Invalid(message, fields=inputs.errors)
+    chosen = name or free_name(session, owner, config.stage)
+    return runs.launch(session, owner, runs.NewRun(chosen, config, inputs.parents, tags or [], idempotency_key))
+
+
+def free_name(session: Session, experiment: Experiment, stem: str) -> str:
+    """`stem-1`, or the next number that no run of this experiment has."""
+    taken = set(session.exec(select(Run.name).where(Run.experiment_id == experiment.id)))
+    return next(name for number in range(1, len(taken) + 2) if (name := f"{stem}-{number}") not in taken)
