@@ -13,6 +13,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.packing import fill
+
 
 @lru_cache(maxsize=2)  # a step may touch two epochs
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -56,20 +58,20 @@ class MicroBatch:
 def micro_batches(
     examples: Sequence[int], lengths: NDArray[np.int64], limit: MicroBatch, padded: bool
 ) -> list[list[int]]:
-    """Cut a step's examples into micro-batches of similar lengths.
+    """Cut a step's examples into micro-batches. `lengths`: tokens, by example.
 
-    lengths: tokens by example. An example longer than the limit makes a micro-batch of its own. `padded`: each
-    example costs as much as the longest beside it.
+    Without padding, tokens are what counts, in any order; with it an example costs as much as the longest beside it,
+    so those of similar lengths stand together. An example above the limit makes a micro-batch of its own.
     """
+    order = sorted(examples, key=lambda each: (lengths[each], each))
+    if limit.examples is not None:
+        return [order[start : start + limit.examples] for start in range(0, len(order), limit.examples)]
+    assert limit.tokens is not None
+    if not padded:
+        return [[order[place] for place in pack] for pack in fill([int(lengths[each]) for each in order], limit.tokens)]
     cuts: list[list[int]] = []
-    tokens = 0
-    for example in sorted(examples, key=lambda each: (lengths[each], each)):
-        length = int(lengths[example])
-        size = len(cuts[-1]) + 1 if cuts else 1
-        tokens = size * length if padded else tokens + length
-        full = size > limit.examples if limit.examples is not None else tokens > (limit.tokens or 0)
-        if not cuts or full:
+    for example in order:
+        if not cuts or (len(cuts[-1]) + 1) * lengths[example] > limit.tokens:
             cuts.append([])
-            tokens = length
         cuts[-1].append(example)
     return cuts

@@ -1,0 +1,144 @@
+"""Models: loaded from a folder of safetensors, or made new; with LoRA where asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+
+from training.config import TrainingConfig
+from training.device import Device
+from training.errors import InputError, ModelError
+from training.model_files import Shape
+
+
+@dataclass
+class Loaded:
+    """A model to train. `adapter`: the peft wrapper around the same modules, where LoRA is used."""
+
+    model: PreTrainedModel
+    source_dtype: torch.dtype
+    adapter: Any | None = None
+
+    @property
+    def parameters(self) -> int:
+        return sum(each.numel() for each in self.model.parameters())
+
+    @property
+    def trained(self) -> int:
+        return sum(each.numel() for each in self.model.parameters() if each.requires_grad)
+
+
+def load_model(folder: Path) -> Loaded:
+    """Load a causal language model in fp32. No pickle, no code from the folder. Raises ModelError."""
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"The model cannot be loaded: {_first_sentence(error)}",
+            "Save it again with transformers (save_pretrained), as a causal language model in safetensors.",
+            field="model",
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"The model's files lack {len(missing):,} of its weights, {missing[0]} for one: they would be random.",
+            "Save it again with transformers, or take another model.",
+            field="model",
+        )
+    source = model.dtype
+    return Loaded(model.float(), source)
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".:") + "."
+
+
+def new_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int) -> Loaded:
+    """A Qwen2-shaped model with random weights, as many words as its tokenizer has; the same for the same seed."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=shape.max_positions,
+        initializer_range=shape.initializer_range,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Loaded(Qwen2ForCausalLM(config), torch.float32)
+
+
+def check_positions(max_length: int, positions: int | None) -> None:
+    """Raise InputError where the longest example would not fit the model."""
+    if positions is not None and max_length > positions:
+        raise InputError(
+            f"The model reads at most {positions:,} tokens, but the longest example may have {max_length:,}.",
+            f"Set “Longest example” to {positions:,} or less, or take a model with more positions.",
+            field="max_length",
+        )
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError where a token would have no embedding."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise ModelError(
+            f"The tokenizer has ids up to {highest:,}, but the model has only {rows:,} embeddings.",
+            "The folder's tokenizer belongs to another model: put the right one in, or resize the embeddings.",
+            field="model",
+        )
+
+
+def prepare_for_training(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
+    """Move the model to its device, put LoRA in where asked for, and turn gradient checkpointing on."""
+    loaded.model.config.use_cache = False
+    if config.lora_rank is not None:
+        _add_lora(loaded, config, device)
+    loaded.model.to(device.torch)
+    if config.gradient_checkpointing:
+        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in loaded.model.modules():
+        if hasattr(module, "layerdrop"):
+            module.layerdrop = 0.0  # drawn from numpy's or Python's generator, which checkpoints do not hold
+
+
+def _add_lora(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
+    """Low-rank matrices (Hu et al. 2021) beside every linear layer but the head.
+
+    They are fp32. The frozen weights stay in bf16 where they came so and the computation is bf16: nothing is lost.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if device.half and loaded.source_dtype == torch.bfloat16:
+        loaded.model.to(torch.bfloat16)
+    lora = LoraConfig(
+        r=config.lora_rank or 1,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        loaded.adapter = get_peft_model(loaded.model, lora, autocast_adapter_dtype=True)
+    loaded.adapter.peft_config["default"].base_model_name_or_path = config.model
