@@ -54,6 +54,15 @@ def ring_after_commit(session: Session, run_id: int) -> None:
     session.info.setdefault(BELLS, []).append(run_id)
 
 
+def one_at_a_time(session: Session, what: str) -> None:
+    """Let only one transaction at a time do this, where names or numbers are chosen by what is there already.
+
+    SQLite's writers stand in line anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"preflab {what}"})
+
+
 def make_engine(url: str) -> Engine:
     """An engine with the settings that the run's life depends on."""
     if make_url(url).get_backend_name() != "sqlite":

@@ -81,3 +81,17 @@ class Unavailable(AppError):
 
     status = 503
     code = "unavailable"
+
+
+class NotAllowed(AppError):
+    """The address exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class Unexpected(AppError):
+    """A mistake of ours. The log has the traceback under the number that the message names."""
+
+    status = 500
+    code = "unexpected"
