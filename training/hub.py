@@ -12,6 +12,7 @@ from training.errors import DataError, ModelError
 from training.hub_cache import Repo, fetch, open_repo
 from training.hub_errors import explained, first_line
 from training.journal import Journal
+from training.model_files import read_model_config
 from training.references import Reference
 
 MODEL_FILES = (
@@ -34,6 +35,8 @@ def fetch_model(reference: Reference, journal: Journal) -> Path:
                 f"{repo.name} has {'only pickle weights' if pickles else 'no weights'}; Preflab loads safetensors alone.",
                 "Take another revision or model, or convert it (https://huggingface.co/spaces/safetensors/convert).",
             )
+        if "config.json" in paths:
+            read_model_config(fetch(repo, ["config.json"], journal))
         folder = fetch(repo, paths, journal)
         journal.artifact("model", str(reference), revision=repo.commit, files=len(paths), bytes=_size(repo, paths))
         return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -210,18 +210,29 @@ def _check_vocabulary(folder: Path, facts: ModelFacts) -> None:
 class Shape:
     """A fresh model in Qwen2's shape, its embeddings tied."""
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    intermediate_size: int
-    vocab_size: int  # of the tokenizer that is trained for it; fewer where the data holds too little
-    max_position_embeddings: int  # tokens
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocab: int  # of the tokenizer that is trained for it; fewer where the data holds too little
+    max_positions: int  # tokens
     initializer_range: float
 
     def config(self) -> dict[str, Any]:
-        """The settings of a transformers Qwen2Config."""
-        return {"model_type": "qwen2", "tie_word_embeddings": True, **asdict(self)}
+        """These settings under their names in config.json."""
+        return {
+            "model_type": "qwen2",
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "intermediate_size": self.intermediate,
+            "vocab_size": self.vocab,
+            "max_position_embeddings": self.max_positions,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": True,
+        }
 
 
 NEW_SHAPES: dict[str, Shape] = {
@@ -231,13 +242,6 @@ NEW_SHAPES: dict[str, Shape] = {
     "medium": Shape(512, 8, 8, 4, 1408, 8192, 2048, 0.02),
 }
 """What `new:<shape>` makes: 0.03, 0.7, 5.5 and 28 million parameters. Small widths want a wider initial spread."""
-
-
-def new_shape(name: str) -> Shape:
-    """The shape that `new:<name>` means. Raises InputError."""
-    if name not in NEW_SHAPES:
-        raise InputError(f"There is no shape “{name[:40]}”.", f"Choose one of: {', '.join(NEW_SHAPES)}.", field="model")
-    return NEW_SHAPES[name]
 
 
 def estimate_parameters(config: Mapping[str, Any]) -> int:

@@ -105,15 +105,39 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 def _check(tokenizer: Any, file: Path) -> None:
     """Raise ModelError unless the tokenizer encodes the samples as its file says."""
+    sample = _first_difference(tokenizer, file)
+    if sample is not None:
+        raise ModelError(
+            f"transformers reads {file} as another tokenizer: “{sample[:20].strip()}...” gets other token ids.",
+            "Remove what contradicts tokenizer.json from tokenizer_config.json, or save the tokenizer again.",
+        )
+
+
+def _first_difference(tokenizer: Any, file: Path) -> str | None:
     plain = Tokenizer.from_file(str(file))
     plain.no_truncation()
     plain.no_padding()
     for sample in SAMPLES:
         if tokenizer.encode(sample, add_special_tokens=False) != plain.encode(sample, add_special_tokens=False).ids:
-            raise ModelError(
-                f"transformers reads {file} as another tokenizer: “{sample[:20].strip()}...” gets other token ids.",
-                'Set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json.',
-            )
+            return sample
+    return None
+
+
+def reload_warnings(folder: Path) -> list[str]:
+    """What others should know who load this model folder's tokenizer through AutoTokenizer: a sentence, or nothing."""
+    from transformers import AutoTokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file() or not (folder / "config.json").is_file():
+        return []
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if _first_difference(tokenizer, file) is None:
+        return []
+    return [
+        f"transformers' AutoTokenizer takes this model's tokenizer for a {type(tokenizer).__name__} and gives other token"
+        " ids than tokenizer.json; Preflab follows tokenizer.json. Elsewhere, load it with"
+        " PreTrainedTokenizerFast.from_pretrained."
+    ]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
