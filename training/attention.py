@@ -43,24 +43,30 @@ def packed_attention(
     """
     if attention_mask is not None or others.get("softcap") is not None or sum(segment_lengths) != query.shape[2]:
         raise ValueError("packed attention takes segments that fill the row, and neither mask nor soft cap")
-    query, key, value = (_as_computed(each) for each in (query, key, value))
     grouped = query.shape[1] != key.shape[1]
     lengths = list(segment_lengths)
-    parts = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
-        for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    ]
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+    dtype = _attention_dtype(query)
+    with torch.autocast(query.device.type, enabled=False):
+        parts = [
+            scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
+            for q, k, v in zip(*(each.to(dtype).split(lengths, 2) for each in (query, key, value)), strict=True)
+        ]
+        return torch.cat(parts, 2).transpose(1, 2).to(query.dtype).contiguous(), None
 
 
 # No mask function is registered under this name: transformers then makes none.
 AttentionInterface.register(PACKED, packed_attention)
 
 
-def _as_computed(tensor: Tensor) -> Tensor:
-    """The rotary embedding is fp32 and leaves queries and keys so; under autocast they go back."""
-    kind = tensor.device.type
-    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
+def _attention_dtype(query: Tensor) -> torch.dtype:
+    """The precision of attention: the computation's on a GPU; fp32 on a CPU, whose kernel is faster so.
+
+    Queries come in fp32 under autocast too, since the rotary embedding is.
+    """
+    if query.device.type == "cpu":
+        return torch.promote_types(query.dtype, torch.float32)
+    kind = query.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
 def packed_inputs(packed: Packed, implementation: str) -> dict[str, Any]:
@@ -117,12 +123,18 @@ def shortest_window(model: PreTrainedModel) -> int | None:
     return min(windows) if windows else None
 
 
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many tokens the model has embeddings for."""
+    embedding: Any = model.get_input_embeddings()
+    return int(embedding.weight.shape[0])
+
+
 @torch.no_grad()
 def _segments_are_blind(model: PreTrainedModel) -> bool:
     device = next(model.parameters()).device
     if model.config._attn_implementation != PACKED:  # the architecture does not let it be set
         return False
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = embedding_rows(model)
     ids = torch.randint(vocabulary, (1, 24), generator=torch.Generator().manual_seed(0)).to(device)
     first, second = ids[:, :11], ids[:, 11:]
 

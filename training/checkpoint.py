@@ -222,7 +222,8 @@ def load_rng(checkpoint: Checkpoint) -> None:
 
 def prune(run_dir: RunDir, keep: int) -> None:
     """Remove old checkpoints: what stays are the newest `keep` full ones and the best that each of them knows."""
-    full, best = [], set()
+    full: list[int] = []
+    best: set[int | None] = set()
     for step, path in names(run_dir):
         if (path / "optimizer.safetensors").exists() and len(full) < keep:
             full.append(step)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -29,7 +30,8 @@ def export_model(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, card: str, 
             _write_folder(run_dir.outputs / "adapter", lambda folder: _save_adapter(loaded, folder))
             loaded.model.float()  # so that the product is rounded once, with the sum
             loaded.model = loaded.adapter.merge_and_unload()
-        model = loaded.model.to(loaded.source_dtype)
+        model: Any = loaded.model
+        model.to(loaded.source_dtype)
 
         def fill(folder: Path) -> None:
             model.config.use_cache = True

@@ -35,7 +35,7 @@ def set_ends(model: PreTrainedModel, tokenizer: Any) -> None:
 
 @torch.no_grad()
 def generate(
-    model: PreTrainedModel,
+    model: Any,
     tokenizer: Any,
     device: Device,
     prompts: Sequence[Sequence[int]],
@@ -56,7 +56,7 @@ def generate(
     model.eval()
     try:
         with usual_attention(model), device.autocast():
-            output: Any = model.generate(
+            output = model.generate(
                 input_ids=ids.to(device.torch),
                 attention_mask=mask.to(device.torch),
                 max_new_tokens=max_new_tokens,

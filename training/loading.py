@@ -10,9 +10,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from training.attention import embedding_rows
 from training.config import TrainingConfig
 from training.device import Device
-from training.errors import InputError, ModelError
+from training.errors import ModelError
 from training.model_files import Shape
 
 
@@ -36,7 +37,7 @@ class Loaded:
 def load_model(folder: Path) -> Loaded:
     """Load a causal language model in fp32. No pickle, no code from the folder. Raises ModelError."""
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype="auto",
             use_safetensors=True,
@@ -50,6 +51,7 @@ def load_model(folder: Path) -> Loaded:
             "Save it again with transformers (save_pretrained), as a causal language model in safetensors.",
             field="model",
         ) from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -68,38 +70,21 @@ def _first_sentence(error: Exception) -> str:
 
 def new_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int) -> Loaded:
     """A Qwen2-shaped model with random weights, as many words as its tokenizer has; the same for the same seed."""
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=shape.max_positions,
-        initializer_range=shape.initializer_range,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    settings = shape.config() | {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    del settings["model_type"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Loaded(Qwen2ForCausalLM(config), torch.float32)
-
-
-def check_positions(max_length: int, positions: int | None) -> None:
-    """Raise InputError where the longest example would not fit the model."""
-    if positions is not None and max_length > positions:
-        raise InputError(
-            f"The model reads at most {positions:,} tokens, but the longest example may have {max_length:,}.",
-            f"Set “Longest example” to {positions:,} or less, or take a model with more positions.",
-            field="max_length",
-        )
+        return Loaded(Qwen2ForCausalLM(Qwen2Config(**settings)), torch.float32)
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError where a token would have no embedding."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_rows(model)
     highest = max(tokenizer.get_vocab().values())
     if highest >= rows:
         raise ModelError(
@@ -111,13 +96,15 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 def prepare_for_training(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
     """Move the model to its device, put LoRA in where asked for, and turn gradient checkpointing on."""
-    loaded.model.config.use_cache = False
+    model: Any = loaded.model
+    model.config.use_cache = False
     if config.lora_rank is not None:
         _add_lora(loaded, config, device)
-    loaded.model.to(device.torch)
+    model.to(device.torch)
     if config.gradient_checkpointing:
-        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for module in loaded.model.modules():
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    module: Any
+    for module in model.modules():
         if hasattr(module, "layerdrop"):
             module.layerdrop = 0.0  # drawn from numpy's or Python's generator, which checkpoints do not hold
 
@@ -129,11 +116,12 @@ def _add_lora(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
     """
     from peft import LoraConfig, get_peft_model
 
+    model: Any = loaded.model
     if device.half and loaded.source_dtype == torch.bfloat16:
-        loaded.model.to(torch.bfloat16)
+        model.to(torch.bfloat16)
     lora = LoraConfig(
         r=config.lora_rank or 1,
-        lora_alpha=config.lora_alpha,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # fractions do as well
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 23
-"""Logits that exist at once: 32 MiB in fp32."""
+CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+"""Logits that exist at once, by device: 8 MiB in fp32, which caches hold, or 256 MiB, which keep a GPU busy."""
 
 
 def token_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int | None = None) -> Tensor:
@@ -24,7 +24,7 @@ def token_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int |
     hidden (N, D), in the precision of the computation; weight (V, D), in any precision, cast to that of `hidden`;
     targets (N,) int64. Returns (N,), fp32 (fp64 where hidden is). `chunk`: rows at a time; the result is the same.
     """
-    rows = chunk or max(1, CHUNK_ELEMENTS // weight.shape[0])
+    rows = chunk or max(1, CHUNK_ELEMENTS.get(weight.device.type, 1 << 23) // weight.shape[0])
     result: Tensor = _TokenLogprobs.apply(hidden, weight, targets, rows)
     return result
 

@@ -7,7 +7,7 @@ may be deleted at any time: the same inputs give the same tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from training.errors import DataError, InputError
 from training.files import disk_errors
 from training.hub import fetch_model
 from training.journal import Journal
-from training.loading import check_positions
-from training.model_files import NEW_SHAPES, Shape, inspect_model
+from training.model_files import Shape, inspect_model, new_shape
 from training.references import parse_reference
 from training.rundir import RunDir, RunFile, write_json
 from training.throttle import Throttle
@@ -63,12 +62,13 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
     """The model's folder, fetched if need be, or the shape of a new one; checked to fit the config."""
     reference = parse_reference(config.model)
     if reference.kind == "new":
-        if reference.name not in NEW_SHAPES:
+        shape = new_shape(reference.name)
+        if config.max_length > shape.max_position_embeddings:
             raise InputError(
-                f"There is no shape “{reference.name}”.", f"There are: {', '.join(NEW_SHAPES)}.", field="model"
+                f"{config.max_length:,} tokens are asked of a model that reads {shape.max_position_embeddings:,} at most.",
+                f"Set “Longest example” to {shape.max_position_embeddings:,} or less.",
+                field="max_length",
             )
-        shape = NEW_SHAPES[reference.name]
-        check_positions(config.max_length, shape.max_positions)
         return shape
     if reference.kind == "hf":
         folder = fetch_model(reference, journal)
@@ -79,7 +79,7 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
                 f"{config.model} was not found.", "Check the name, or choose another model.", field="model"
             )
         folder = Path(found.path)
-    check_positions(config.max_length, inspect_model(folder).max_positions)
+    inspect_model(folder, config.max_length)
     return folder
 
 
@@ -107,7 +107,7 @@ def _make(config: SftConfig, run: RunFile, source: Path | Shape, journal: Journa
     train, held_back = split(examples, config.eval_fraction, config.seed)
     if isinstance(source, Shape):
         journal.status("training a tokenizer")
-        tokenizer = train_tokenizer(_texts(examples), source.vocab)
+        tokenizer = train_tokenizer(_texts(examples), source.vocab_size)
     else:
         tokenizer = load_tokenizer(source)
     journal.status("tokenizing")
@@ -117,7 +117,7 @@ def _make(config: SftConfig, run: RunFile, source: Path | Shape, journal: Journa
         if throttle.ready() or done == total:
             journal.progress("tokenizing", done, total, "examples")
 
-    def encode(chosen: Sequence[int]) -> TokenSet:
+    def encode(chosen: Iterable[int]) -> TokenSet:
         return encode_examples(
             [examples[index] for index in chosen], tokenizer, config.max_length, config.loss_on, progress
         )
