@@ -20,6 +20,9 @@ MODEL_FILES = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv",
+           ".txt": "text", ".arrow": "arrow"}  # fmt: skip
+"""Which of `datasets`' readers reads which file."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -51,11 +54,12 @@ def fetch_dataset(reference: Reference, journal: Journal) -> Iterator[dict[str, 
     with explained(reference, "dataset"):
         repo = open_repo(reference, "dataset")
         split, paths = _split_files(repo, reference, journal)
+        reader = _reader(reference, paths)
         folder = fetch(repo, paths, journal)
         journal.artifact(
             "data set", str(reference), revision=repo.commit, split=split, files=len(paths), bytes=_size(repo, paths)
         )
-    return _rows(reference, [folder / path for path in paths])
+    return _rows(reference, reader, [folder / path for path in paths])
 
 
 def _size(repo: Repo, paths: list[str]) -> int:
@@ -114,27 +118,25 @@ def _splits(repo: Repo, folder: Path | None, config: str | None, reference: Refe
         }
 
 
-READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv",
-           ".txt": "text", ".arrow": "arrow"}  # fmt: skip
-"""Which of `datasets`' readers reads which file."""
-
-
-def _rows(reference: Reference, files: list[Path]) -> Iterator[dict[str, Any]]:
-    import datasets
-
-    kinds = {next((READERS[suffix] for suffix in file.suffixes[::-1] if suffix in READERS), "") for file in files}
-    if len(kinds) != 1 or "" in kinds:
+def _reader(reference: Reference, files: list[str]) -> str:
+    """Which of `datasets`' readers reads these files. Raises DataError."""
+    found = {next((READERS[end] for end in Path(file).suffixes[::-1] if end in READERS), "") for file in files}
+    if len(found) != 1 or "" in found:
         raise DataError(
-            f"{reference} holds files that cannot be read as rows ({files[0].name}).",
+            f"{reference} holds files that cannot be read as rows, such as {files[0]}.",
             "Preflab reads JSON Lines, Parquet, CSV, Arrow and text files.",
         )
-    rows = datasets.load_dataset(
-        kinds.pop(), data_files=[str(file) for file in files], split="train", streaming=True
-    ).with_format("arrow")
+    return found.pop()
+
+
+def _rows(reference: Reference, reader: str, files: list[Path]) -> Iterator[dict[str, Any]]:
+    import datasets
+
+    rows = datasets.load_dataset(reader, data_files=[str(file) for file in files], split="train", streaming=True)
     try:
-        for table in rows.iter(batch_size=1000):
+        for table in rows.with_format("arrow").iter(batch_size=1000):
             yield from table.to_pylist()
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{reference} cannot be read: {first_line(error)}.", "The files are damaged, or mixed."
+            f"{reference} cannot be read: {first_line(error)}.", "The files are damaged, or their rows differ in form."
         ) from error
