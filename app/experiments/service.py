@@ -12,7 +12,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.experiments import spec as specs
 from app.models import Experiment, Run
 from app.runs import service as runs
-from app.runs.inputs import check_inputs
+from app.runs.inputs import check_inputs, pinned
 from app.settings import Settings
 from training.config import StageConfig
 from training.references import NAME
@@ -71,7 +71,7 @@ def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> 
         if errors:
             continue
         parents = [*inputs.parents, *(key for name in run.needs if (key := made[name].id) is not None)]
-        made[run.name] = runs.launch(session, experiment, runs.NewRun(run.name, run.config, parents))
+        made[run.name] = runs.launch(session, experiment, runs.NewRun(run.name, pinned(session, run.config), parents))
     if errors:
         raise Invalid("The experiment cannot be launched: " + " ".join(errors.values()), fields=errors)
     return experiment, list(made.values())
@@ -101,7 +101,8 @@ def launch_one(
         message = " ".join(f"{field}: {sentence}" for field, sentence in inputs.errors.items())
         raise Invalid(message, fields=inputs.errors)
     chosen = name or free_name(session, owner, config.stage)
-    return runs.launch(session, owner, runs.NewRun(chosen, config, inputs.parents, tags or [], idempotency_key))
+    new = runs.NewRun(chosen, pinned(session, config), inputs.parents, tags or [], idempotency_key)
+    return runs.launch(session, owner, new)
 
 
 def free_name(session: Session, experiment: Experiment, stem: str) -> str:

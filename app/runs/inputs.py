@@ -133,6 +133,22 @@ def allowed_path(settings: Settings, name: str) -> Path | None:
     return real if any(real.is_relative_to(root) for root in settings.path_roots) else None
 
 
+def pinned(session: Session, config: StageConfig) -> StageConfig:
+    """The config with `data:name` as `data:name@version`: a run that is resumed later reads the same file."""
+    exact = {text: _pin(session, text) for text in config.references()}
+    changes: dict[str, object] = {}
+    for name, _ in field_references(config):
+        value = getattr(config, name)
+        changes[name] = [exact.get(item, item) for item in value] if isinstance(value, list) else exact[value]
+    return config.model_copy(update=changes)
+
+
+def _pin(session: Session, text: str) -> str:
+    reference = parse_reference(text)
+    found = find_dataset(session, reference) if reference.kind == "data" else None
+    return text if found is None else f"data:{found.name}@{found.version}"
+
+
 def resolve_inputs(session: Session, settings: Settings, run: Run, config: StageConfig) -> dict[str, ResolvedInput]:
     """Where the trainer finds each input. Raises LookupError with a sentence where one is gone."""
     experiment = session.get(Experiment, run.experiment_id)

@@ -1,0 +1,92 @@
+"""Data sets: the list, one of them, upload, deletion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.auth import Role, require
+from app.datasets import queries, service
+from app.errors import TooLarge
+from app.web import database, page, settings
+
+pages = APIRouter(dependencies=[require(Role.VIEWER)])
+api = APIRouter(tags=["datasets"])
+
+
+@api.get("/datasets", dependencies=[require(Role.VIEWER)])
+def list_datasets(request: Request) -> dict[str, Any]:
+    """Every version of every data set, newest first."""
+    with database(request).read() as session:
+        return {"rows": [queries.as_json(row) for row in queries.all_versions(session)]}
+
+
+@api.get("/datasets/{name}/{version}", dependencies=[require(Role.VIEWER)])
+def show_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
+    """One version: what the scan found, and its first rows."""
+    with database(request).read() as session:
+        found = queries.get(session, name, version)
+    return {"dataset": queries.as_json(found), "first_rows": queries.first_rows(settings(request), found)}
+
+
+@api.put("/datasets/{name}", dependencies=[require(Role.RUNNER)], status_code=201)
+async def upload(request: Request, name: str, filename: str = "") -> dict[str, Any]:
+    """Upload a JSON Lines file as the raw body. Every row is checked; bad ones are named by line, and none is taken.
+
+    `filename` is what messages call it. The same name again makes the next version.
+    """
+    service.check_name(name)
+    expected = int(request.headers.get("content-length", "0"))
+    most = settings(request).upload_max_bytes
+    if expected > most:
+        raise TooLarge(f"The file is over the limit of {most:,} bytes.", "PREFLAB_UPLOAD_MAX_BYTES raises it.")
+    with service.arrival(settings(request), filename or f"{name}.jsonl", expected) as coming:
+        waiting = bytearray()
+        async for block in request.stream():
+            waiting += block
+            if len(waiting) >= service.BLOCK:
+                await run_in_threadpool(coming.write, bytes(waiting))
+                waiting.clear()
+        await run_in_threadpool(coming.write, bytes(waiting))
+        await run_in_threadpool(coming.finish)
+        found = await run_in_threadpool(
+            service.take_in, database(request), settings(request), coming.path, name, coming.path.name
+        )
+    return {"dataset": queries.as_json(found)}
+
+
+@api.delete("/datasets/{name}/{version}", dependencies=[require(Role.RUNNER)])
+def delete_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
+    """Delete one version that no run was made from."""
+    with database(request).write() as session:
+        service.delete(session, settings(request), name, version)
+    return {"deleted": {"name": name, "version": version}}
+
+
+@pages.get("/datasets")
+def list_page(request: Request) -> Response:
+    with database(request).read() as session:
+        found = queries.all_versions(session)
+    return page(request, "datasets/list.html", datasets=found)
+
+
+@pages.get("/datasets/{name}")
+def latest_page(request: Request, name: str) -> Response:
+    return _page(request, name, None)
+
+
+@pages.get("/datasets/{name}/{version}")
+def version_page(request: Request, name: str, version: int) -> Response:
+    return _page(request, name, version)
+
+
+def _page(request: Request, name: str, version: int | None) -> Response:
+    with database(request).read() as session:
+        found = queries.get(session, name, version)
+        versions = queries.versions(session, name)
+        users = queries.used_by(session, found)
+    rows = queries.first_rows(settings(request), found)
+    return page(request, "datasets/show.html", dataset=found, versions=versions, users=users, rows=rows)

@@ -1,0 +1,214 @@
+"""Taking data sets in, whole or not at all, and deleting them.
+
+A file arrives in a folder of its own, is read once row by row, and only then moved to the name that its content
+gives it and made known by a row. What is left of a broken import is no data set, and is swept away a day later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlmodel import Session, col, func, select
+
+from app.datasets import queries
+from app.db import Database, one_at_a_time
+from app.errors import Conflict, Invalid, NotFound, Unavailable
+from app.models import Dataset
+from app.runs.inputs import dataset_path
+from app.settings import Settings
+from training.data.formats import DatasetFacts, scan
+from training.data.lines import BadRow
+from training.errors import DataError
+from training.references import NAME
+from training.rundir import sync_directory
+
+INCOMING = ".incoming-"
+DAY = 86_400
+BLOCK = 1 << 20  # bytes copied at once
+
+
+class Arrival:
+    """A file that is arriving. `write` blocks to it, then `finish`, then `take_in`."""
+
+    def __init__(self, settings: Settings, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._settings = settings
+        self._file = file
+        self._unchecked = 0
+
+    def write(self, block: bytes) -> None:
+        """Raises Unavailable where the disk is full, or nearly."""
+        self._unchecked += len(block)
+        if self._unchecked > 64 * BLOCK:
+            self._unchecked = 0
+            check_space(self._settings)
+        with _disk_errors():
+            self._file.write(block)
+
+    def finish(self) -> None:
+        """All has come: make it last."""
+        with _disk_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+@contextlib.contextmanager
+def arrival(settings: Settings, filename: str, expected: int = 0) -> Iterator[Arrival]:
+    """A place for a file of about `expected` bytes; what is still there at the end is removed. Raises Unavailable."""
+    check_space(settings, expected)
+    _sweep(settings)
+    folder = settings.datasets_folder / f"{INCOMING}{secrets.token_hex(8)}"
+    with _disk_errors():
+        folder.mkdir(mode=0o700)
+    try:
+        path = folder / _harmless(filename)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with _disk_errors(), os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+            yield Arrival(settings, path, file)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_in(
+    database: Database,
+    settings: Settings,
+    path: Path,
+    name: str,
+    origin: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Check every row of a file that has arrived, move it to its place and make its row.
+
+    The same name and content again give the same version again. Raises Invalid, with `fields` by line.
+    """
+    facts = checked(path, progress)
+    target = dataset_path(settings, facts.sha256)
+    path.replace(target)
+    sync_directory(target.parent)
+    with database.write() as session:
+        one_at_a_time(session, f"dataset {name}")
+        return _add(session, facts, name, origin)
+
+
+def _add(session: Session, facts: DatasetFacts, name: str, origin: str) -> Dataset:
+    known = session.exec(select(Dataset).where(Dataset.name == name, Dataset.sha256 == facts.sha256)).first()
+    if known is not None:
+        return known
+    newest = session.exec(select(func.max(Dataset.version)).where(Dataset.name == name)).one()
+    rest = {key: value for key, value in asdict(facts).items() if key not in {"kind", "rows", "bytes", "sha256"}}
+    dataset = Dataset(
+        name=name,
+        version=(newest or 0) + 1,
+        kind=facts.kind,
+        sha256=facts.sha256,
+        rows=facts.rows,
+        bytes=facts.bytes,
+        facts=rest,
+        origin=origin[:500],
+        created_at=time.time(),
+    )
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def checked(path: Path, progress: Callable[[int, int], None] | None = None) -> DatasetFacts:
+    """What a scan found. Raises Invalid: `fields` names each bad line, "line 12", or "file"."""
+    try:
+        return scan(path, progress=progress)
+    except BadRow as error:
+        fields = {f"line {problem.line}": f"{problem.message} {problem.hint}".strip() for problem in error.problems}
+        raise Invalid(error.failure.message, error.failure.hint, fields=fields) from None
+    except DataError as error:
+        raise Invalid(error.failure.message, error.failure.hint, fields={"file": error.failure.message}) from None
+
+
+def import_file(database: Database, settings: Settings, file: Path, name: str) -> Dataset:
+    """Copy a file of this machine and take it in. Raises NotFound, Invalid or Unavailable."""
+    check_name(name)
+    with _opened(file) as source, arrival(settings, file.name, os.fstat(source.fileno()).st_size) as coming:
+        while block := source.read(BLOCK):
+            coming.write(block)
+        coming.finish()
+        return take_in(database, settings, coming.path, name, origin=file.name)
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {file}.", "Check the name.") from None
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}.", "Check the file and who may read it.") from None
+
+
+def delete(session: Session, settings: Settings, name: str, version: int) -> None:
+    """Delete one version, and its file where no other has the same content. Raises NotFound or Conflict."""
+    dataset = queries.get(session, name, version)
+    users = queries.used_by(session, dataset)
+    if users:
+        names = ", ".join(f"{owner}/{run.name}" for run, owner in users[:5])
+        raise Conflict(f"{len(users)} runs were made from this data set ({names}).", "Delete them first, or keep it.")
+    session.delete(dataset)
+    session.flush()
+    if session.exec(select(col(Dataset.id)).where(Dataset.sha256 == dataset.sha256)).first() is None:
+        dataset_path(settings, dataset.sha256).unlink(missing_ok=True)
+
+
+def check_name(name: str) -> None:
+    """Raises Invalid."""
+    if not NAME.fullmatch(name):
+        sentence = "Letters, digits, dots, dashes and underscores, 100 at most."
+        raise Invalid(f"“{name[:100]}” cannot be a data set's name.", sentence, fields={"name": sentence})
+
+
+def check_space(settings: Settings, needed: int = 0) -> None:
+    """Raises Unavailable where so many bytes more would leave too little room."""
+    with _disk_errors():
+        settings.datasets_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(settings.datasets_folder).free
+    if free - needed < settings.min_free_disk_bytes:
+        raise Unavailable(
+            f"The disk of {settings.home} has {free / 1e9:.1f} GB left, which is too little for this.",
+            "Free some space: old runs and data sets can be deleted. PREFLAB_MIN_FREE_DISK_BYTES is the floor.",
+        )
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise Unavailable(
+                "The disk is full: the file was not taken in.", "Free some space, then try again."
+            ) from None
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise Unavailable(
+                "The folder of the data sets cannot be written.", "Check who owns PREFLAB_HOME and its folders."
+            ) from None
+        raise
+
+
+def _harmless(filename: str) -> str:
+    """A name that names only a file in its folder: it is what messages call the file."""
+    name = "".join(character for character in Path(filename).name if character.isprintable())[:100]
+    return name if name.strip(".") else "data.jsonl"
+
+
+def _sweep(settings: Settings) -> None:
+    """Remove what imports that were killed left behind."""
+    for folder in settings.datasets_folder.glob(f"{INCOMING}*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime < time.time() - DAY:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,24 @@
+"""The run directories of deleted runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.settings import Settings
+
+
+def size(settings: Settings, run_ids: Iterable[int]) -> int:
+    """Bytes that these runs' directories hold on this machine."""
+    return sum(_size(settings.run_folder(run_id)) for run_id in run_ids)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def remove(settings: Settings, run_ids: Iterable[int]) -> None:
+    """Remove the directories, after their rows are gone. Links inside are removed, never followed."""
+    for run_id in run_ids:
+        shutil.rmtree(settings.run_folder(run_id), ignore_errors=True)
