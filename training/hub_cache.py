@@ -7,7 +7,6 @@ then finds them there and does the rest.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
@@ -20,7 +19,7 @@ from typing import Any
 from huggingface_hub import HfApi, RepoFile, constants, get_cached_repo_tree, hf_hub_url, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
 
 from training.errors import HubError
 from training.journal import Journal
@@ -95,14 +94,16 @@ def _fetch_blob(repo: Repo, path: str, journal: Journal) -> None:
     """Bring one file's bytes into the cache, going on where an earlier try ended. One process at a time."""
     size, etag = repo.files[path]
     blob = repo.folder / "blobs" / etag
-    blob.parent.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f"{etag}.preflab.incomplete")
-    with part.open("ab", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    lock = repo.folder.parent / ".locks" / repo.folder.name / f"{etag}.lock"  # the library's own
+    for folder in (blob.parent, lock.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
         if blob.exists():
             return
-        _fetch_bytes(repo, path, file, _reporter(journal, path, size))
-        os.fsync(file.fileno())
+        with part.open("ab", buffering=0) as file:
+            _fetch_bytes(repo, path, file, _reporter(journal, path, size))
+            os.fsync(file.fileno())
         if _hash(part, etag) != etag:
             part.unlink()
             raise HubError(f"{repo.name}: {path} arrived damaged.", "Resume the run: the file is fetched again.")

@@ -108,7 +108,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(hub: MiniHub, journal: J
 def test_a_download_given_up_goes_on_at_the_next_attempt(hub: MiniHub, journal: Journal, tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     hub.add("model", "me/tiny", tmp_path / "model")
-    hub.drop("model.safetensors", 2000, 0, 0, 0)
+    hub.drop("model.safetensors", 2000, 0, 0)
     with pytest.raises(HubError, match=r"broke off after 2,000 of [\d,]+ bytes") as caught:
         fetch_model(parse_reference("hf:me/tiny"), journal)
     assert "goes on from there" in caught.value.failure.hint

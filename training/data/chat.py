@@ -93,7 +93,10 @@ class ChatTemplate:
 
     def turn_end(self) -> str:
         """The special token that ends an assistant's turn, or the empty text where there is none."""
-        scored = self.score([Message(role="user", content="a"), Message(role="assistant", content="b")])
+        try:
+            scored = self.score([Message(role="user", content="a"), Message(role="assistant", content="b")])
+        except RowError:  # the template wants more than a question and an answer
+            return ""
         start, end = scored.spans[-1]
         match = re.search(rf"({self._end.pattern})\Z", scored.text[start:end])
         return match.group().strip() if match else ""
@@ -101,7 +104,10 @@ class ChatTemplate:
     def _generation_prompt(self) -> str:
         """What the template writes before an answer, where it only adds it to the end."""
         ask = [Message(role="user", content="a")]
-        without, with_prompt = self.render(ask), self.render(ask, add_generation_prompt=True)
+        try:
+            without, with_prompt = self.render(ask), self.render(ask, add_generation_prompt=True)
+        except RowError:  # the template wants more than a question
+            return ""
         header = with_prompt.removeprefix(without) if with_prompt.startswith(without) else ""
         return header if header.strip() else ""
 

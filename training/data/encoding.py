@@ -190,8 +190,12 @@ def _token_mask(coded: Encoding, spans: Sequence[tuple[int, int]], every: bool) 
         last = next(filter(_is_token, map(coded.char_to_token, range(end - 1, start - 1, -1))), None)
         if first is None or last is None:
             continue  # the tokenizer writes nothing for these characters
-        while (chars := coded.token_to_chars(last + 1)) is not None and chars[0] < end:
-            last += 1  # a character of several bytes may be several tokens
+        # Some tokenizers leave white space out of their offsets, so that its tokens stand at its end, empty;
+        # and a character of several bytes may be several tokens.
+        while (chars := coded.token_to_chars(first - 1) if first else None) is not None and chars[1] > start:
+            first -= 1
+        while (chars := coded.token_to_chars(last + 1)) is not None and (chars[0] < end or chars[1] <= end):
+            last += 1
         mask[first : last + 1] = True
     return mask
 
