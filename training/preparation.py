@@ -23,7 +23,7 @@ from training.errors import DataError, InputError
 from training.files import disk_errors
 from training.hub import fetch_model
 from training.journal import Journal
-from training.model_files import Shape, inspect_model, new_shape
+from training.model_files import NEW_SHAPES, Shape, inspect_model
 from training.references import parse_reference
 from training.rundir import RunDir, RunFile, write_json
 from training.throttle import Throttle
@@ -62,14 +62,7 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
     """The model's folder, fetched if need be, or the shape of a new one; checked to fit the config."""
     reference = parse_reference(config.model)
     if reference.kind == "new":
-        shape = new_shape(reference.name)
-        if config.max_length > shape.max_position_embeddings:
-            raise InputError(
-                f"{config.max_length:,} tokens are asked of a model that reads {shape.max_position_embeddings:,} at most.",
-                f"Set “Longest example” to {shape.max_position_embeddings:,} or less.",
-                field="max_length",
-            )
-        return shape
+        return _new_shape(reference.name, config.max_length)
     if reference.kind == "hf":
         folder = fetch_model(reference, journal)
     else:
@@ -81,6 +74,19 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
         folder = Path(found.path)
     inspect_model(folder, config.max_length)
     return folder
+
+
+def _new_shape(name: str, max_length: int) -> Shape:
+    if name not in NEW_SHAPES:
+        raise InputError(f"There is no shape “{name}”.", f"Choose one of: {', '.join(NEW_SHAPES)}.", field="model")
+    shape = NEW_SHAPES[name]
+    if max_length > shape.max_positions:
+        raise InputError(
+            f"{max_length:,} tokens are asked of a model that reads {shape.max_positions:,} at most.",
+            f"Set “Longest example” to {shape.max_positions:,} or less.",
+            field="max_length",
+        )
+    return shape
 
 
 def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal) -> Prepared:
@@ -107,7 +113,7 @@ def _make(config: SftConfig, run: RunFile, source: Path | Shape, journal: Journa
     train, held_back = split(examples, config.eval_fraction, config.seed)
     if isinstance(source, Shape):
         journal.status("training a tokenizer")
-        tokenizer = train_tokenizer(_texts(examples), source.vocab_size)
+        tokenizer = train_tokenizer(_texts(examples), source.vocab)
     else:
         tokenizer = load_tokenizer(source)
     journal.status("tokenizing")

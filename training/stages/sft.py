@@ -31,6 +31,7 @@ from training.model_files import Shape
 from training.preparation import Prepared, find_model, prepare
 from training.room import check_room
 from training.rundir import RunDir, RunFile
+from training.tokenizer import reload_warnings
 
 
 def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop: Callable[[], bool]) -> None:
@@ -74,6 +75,8 @@ def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop
     }
     card = model_card(config, run.name, run.experiment, facts)
     hashes = export_model(loaded, prepared.tokenizer, card, run_dir)
+    for warning in reload_warnings(run_dir.model):
+        journal.log(warning, "warning")
     inputs = {reference: found.sha256 for reference, found in run.inputs.items()}
     journal.artifact("model", "model", files=hashes, step=step, eval_loss=state.best_eval_loss, inputs=inputs)
     journal.status("finished", step=state.step)
