@@ -84,7 +84,7 @@ class ChatTemplate:
         """The chat's text and what the model learns of it. Raises RowError."""
         for message in messages:
             if MARKS.search(message["content"]):
-                raise RowError("holds U+FDD0 or U+FDD1, which are no characters.", "Leave them out.")
+                raise RowError("the row holds U+FDD0 or U+FDD1, which are no characters.", "Leave them out.")
         if self._has_blocks:
             text, blocks = _unmark(self._render(messages))
             return ScoredText(text, [(start, self._block_end(text, start, end)) for start, end in blocks])

@@ -76,8 +76,10 @@ class Row:
     texts: tuple[str, ...] = ()
 
 
-def scan(path: Path, *, progress: Callable[[int, int], None] | None = None) -> DatasetFacts:
+def scan(path: Path, *, name: str | None = None, progress: Callable[[int, int], None] | None = None) -> DatasetFacts:
     """Read a whole file once and check every row, in bounded memory. `progress(bytes done, bytes in all)`.
+
+    `name`: what messages call the file, where that is not its name on disk.
 
     Raises DataError where the file is something else or holds no rows, BadRow with the first MOST_PROBLEMS bad
     lines.
@@ -91,9 +93,10 @@ def scan(path: Path, *, progress: Callable[[int, int], None] | None = None) -> D
         if progress is not None:
             progress(done, size)
 
+    name = name or path.name
     size = path.stat().st_size if path.is_file() else 0
     tally, problems = _Tally(), []
-    for number, line in numbered_lines(path, watch):
+    for number, line in numbered_lines(path, watch, name):
         try:
             row = check_row(parse_row(line))
             tally.add(number, row)
@@ -102,8 +105,8 @@ def scan(path: Path, *, progress: Callable[[int, int], None] | None = None) -> D
             if len(problems) > MOST_PROBLEMS:
                 break
     if problems:
-        raise BadRow(path.name, problems[:MOST_PROBLEMS], more=len(problems) > MOST_PROBLEMS)
-    return tally.facts(path.name, done, digest.hexdigest())
+        raise BadRow(name, problems[:MOST_PROBLEMS], more=len(problems) > MOST_PROBLEMS)
+    return tally.facts(name, done, digest.hexdigest())
 
 
 class _Tally:
@@ -119,7 +122,7 @@ class _Tally:
         if row.kind != self.kind:
             if self.kind is not None:
                 raise RowError(
-                    f"is one of the {NOUNS[row.kind]}, while line {self.first:,} is one of the {NOUNS[self.kind]}.",
+                    f"the row is one of the {NOUNS[row.kind]}, while line {self.first:,} is one of the {NOUNS[self.kind]}.",
                     "Keep each kind in a file of its own.",
                 )
             self.kind, self.first = row.kind, number
@@ -175,7 +178,7 @@ def as_example(row: dict[str, Any]) -> Example:
     if checked.kind == "text":
         return Example(text=checked.texts[0])
     raise RowError(
-        f"is one of the {NOUNS[checked.kind]}; this stage trains on chats or texts.",
+        f"the row is one of the {NOUNS[checked.kind]}; this stage trains on chats or texts.",
         'Choose a data set of {"messages": [...]} or {"text": "..."} rows.',
     )
 
@@ -197,7 +200,8 @@ def check_row(row: dict[str, Any]) -> Row:
 
 def _check_text(text: Any, name: str) -> str:
     if type(text) is not str:
-        raise RowError(f"“{name}” is {_type_name(text)}, not a text.")
+        way = "Join its parts into one text." if type(text) is list else "Write a text in quotes, or leave the row out."
+        raise RowError(f"“{name}” is {_type_name(text)}, not a text.", way)
     if "\0" in text:
         raise RowError(f"“{name}” holds a NUL character (\\u0000), which is no text.", "Leave the character out.")
     return text
@@ -245,9 +249,11 @@ def _check_answer(messages: list[Message]) -> None:
     """There is an assistant's turn with a word in it: something to learn."""
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
     if not answers:
-        raise RowError("has no assistant turn, so there is nothing to learn.", "Add the answer, or leave the row out.")
+        raise RowError(
+            "the row has no assistant turn, so there is nothing to learn.", "Add the answer, or leave the row out."
+        )
     if not any(answer and not answer.isspace() for answer in answers):
-        raise RowError("has only empty assistant turns.", "Add the answer, or leave the row out.")
+        raise RowError("the row has only empty assistant turns.", "Add the answer, or leave the row out.")
 
 
 def _check_preference(row: dict[str, Any]) -> Row:
@@ -268,7 +274,7 @@ def split_preference(row: dict[str, Any]) -> tuple[list[Message], list[Message],
         prompt, chosen, rejected = common, chosen[len(common) :], rejected[len(common) :]
     if not prompt:
         raise RowError(
-            "has no prompt: neither the field, nor a common beginning of chosen and rejected.",
+            "the row has no prompt: neither the field, nor a common beginning of chosen and rejected.",
             'Add "prompt", or begin both answers with the same messages.',
         )
     for side, answer in (("chosen", chosen), ("rejected", rejected)):
@@ -293,7 +299,7 @@ def _common_beginning(chosen: list[Message], rejected: list[Message]) -> list[Me
 
 def _check_prompt(row: dict[str, Any]) -> Row:
     if type(row["prompt_id"]) not in (str, int):
-        raise RowError(f"“prompt_id” is {_type_name(row['prompt_id'])}, not a text.")
+        raise RowError(f"“prompt_id” is {_type_name(row['prompt_id'])}, not a text.", "Give each prompt a short name.")
     for name in ("category", "reference"):
         if row.get(name) is not None:
             _check_text(row[name], name)

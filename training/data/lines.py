@@ -45,13 +45,15 @@ class BadRow(DataError):
     def __init__(self, name: str, problems: list[RowProblem], more: bool = False) -> None:
         first = problems[0]
         others = "" if len(problems) == 1 else f" ({'at least ' if more else ''}{len(problems) - 1:,} more bad lines)"
-        super().__init__(f"{name}, line {first.line:,}: {first.message}{others}", first.hint)
+        super().__init__(f"Line {first.line:,} of {name}: {first.message}{others}", first.hint)
         self.line = first.line
         self.problems = problems
         self.more = more
 
 
-def numbered_lines(path: Path, watch: Callable[[bytes], object] = len) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(
+    path: Path, watch: Callable[[bytes], object] = len, name: str | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Every line that is not blank, with its number from 1; `watch` sees every block of bytes that was read.
 
     At most MAX_ROW + 1 bytes of a line are given (`parse_row` refuses such a line), so a file of any size, and a
@@ -59,7 +61,7 @@ def numbered_lines(path: Path, watch: Callable[[bytes], object] = len) -> Iterat
     """
     try:
         with path.open("rb") as file:
-            yield from _lines(file, path.name, watch)
+            yield from _lines(file, name or path.name, watch)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.", "Check the name; it may have been moved or deleted.") from None
     except OSError as error:
@@ -85,14 +87,16 @@ def _lines(file: BinaryIO, name: str, watch: Callable[[bytes], object]) -> Itera
 def parse_row(line: bytes) -> dict[str, Any]:
     """One line as an object. Raises RowError."""
     if len(line) > MAX_ROW:
-        raise RowError(f"longer than {MAX_ROW >> 20} MiB.", "Split the row; no model reads that much at once.")
+        raise RowError(
+            f"the row is longer than {MAX_ROW >> 20} MiB.", "Split the row; no model reads that much at once."
+        )
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise _broken(line, error) from None
     if type(row) is not dict:
         kind = {list: "an array", str: "a text", type(None): "null", bool: "true or false"}.get(type(row), "a number")
-        raise RowError(f"is {kind}, not an object.", 'Write one object a line, such as {"messages": [...]}.')
+        raise RowError(f"the row is {kind}, not an object.", 'Write one object a line, such as {"messages": [...]}.')
     return row
 
 
@@ -105,21 +109,25 @@ def _broken(line: bytes, error: orjson.JSONDecodeError) -> RowError:
             "The file is probably in Latin-1 or Windows-1252: `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`.",
         )
     reason = str(error.msg).split(":")[0].strip()
-    if "recursion" in reason.lower():
-        return RowError("is nested too deeply.", "A row is a flat object; its messages are one list of objects.")
+    if "depth" in reason or "recursion" in reason.lower():
+        return RowError(
+            "the row is nested too deeply.", "A row is a flat object; its messages are one list of objects."
+        )
     if "surrogate" in reason:
         return RowError(
-            "holds half of a surrogate pair (such as \\ud83d alone), which is no character.",
+            "the row holds half of a surrogate pair (such as \\ud83d alone), which is no character.",
             "Write the whole character, or leave it out.",
         )
     if b"\0" in line:
-        return RowError("holds NUL bytes: the file is binary, or damaged.", "Write the file again from its source.")
+        return RowError(
+            "the row holds NUL bytes: the file is binary, or damaged.", "Write the file again from its source."
+        )
     if line.strip() in {b"{", b"["}:
         return RowError("the object goes over several lines.", "Write one object a line: `jq -c . FILE > NEW`.")
     if "control character" in reason:
         reason = "a line break or another control character inside a text is not escaped"
     return RowError(
-        f"is not valid JSON: {reason}, at character {error.pos + 1:,} of {len(line):,}.",
+        f"this is not valid JSON: {reason}, at character {error.pos + 1:,} of {len(line):,}.",
         "Correct the line, or leave it out.",
     )
 
@@ -160,8 +168,16 @@ def refuse_foreign(head: bytes, name: str) -> None:
         raise DataError(
             f"{name} is one big JSON array, not JSON Lines.", "Write one object a line: `jq -c '.[]' FILE > NEW`."
         )
-    if text and not text.startswith((b"{", b'"')):
+    if text and not text.startswith(b"{") and not _is_json(text.partition(b"\n")[0]):
         _refuse_tables(text, name)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _refuse_tables(text: bytes, name: str) -> None:
