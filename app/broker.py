@@ -25,6 +25,7 @@ class Channel(filesystem.Channel):
 
     def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
         folder = Path(self.data_folder_out)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have wiped the queue
         name = f"{time.time_ns():020d}_{uuid.uuid4().hex}.{queue}.{SUFFIX}"
         temporary = folder / f".{name}.tmp"
         with open(temporary, "xb", opener=_private) as file:

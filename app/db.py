@@ -12,9 +12,23 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlmodel import Session, create_engine
 
 BELLS = "bells"
+
+UNREACHABLE = (OperationalError, InterfaceError, NoConnection)
+"""What is raised while the database is down, locked, or full: the same may work a moment later."""
+
+# A Postgres that hangs is noticed in seconds, well before a lease runs out.
+POSTGRES = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 class Database:
@@ -66,7 +80,9 @@ def one_at_a_time(session: Session, what: str) -> None:
 def make_engine(url: str) -> Engine:
     """An engine with the settings that the run's life depends on."""
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=15, pool_recycle=1800)
+        return create_engine(
+            url, connect_args=POSTGRES, pool_pre_ping=True, pool_size=5, max_overflow=15, pool_recycle=1800
+        )
     engine = create_engine(url, connect_args={"timeout": 5, "check_same_thread": False}, pool_size=5, max_overflow=40)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def make_celery(settings: Settings) -> Celery:
     """A Celery app with the broker that the settings name, and the options that keep runs from being lost or doubled."""
     broker.register()
-    celery = Celery("preflab", broker=settings.broker_url or "safefs://", set_as_current=False)
+    celery = Celery("preflab", broker=settings.broker_url or "safefs://localhost", set_as_current=False)
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",

@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         return self.home / "runs"
 
     @property
+    def workers_folder(self) -> Path:
+        """Locks: which workers there are on a machine, and which devices are taken."""
+        return self.home / "workers"
+
+    @property
     def datasets_folder(self) -> Path:
         return self.home / "datasets"
 
@@ -133,7 +138,7 @@ class Settings(BaseSettings):
 
     def create_home(self) -> None:
         """Make the home and its folders, private to their owner. Raises OSError."""
-        for folder in (self.home, self.queue_folder, self.runs_folder, self.datasets_folder):
+        for folder in (self.home, self.queue_folder, self.runs_folder, self.datasets_folder, self.workers_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def run_folder(self, run_id: int) -> Path:

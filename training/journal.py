@@ -30,6 +30,7 @@ LEVELS = ("info", "warning", "error")
 MAX_LINE = 1 << 20  # bytes; a longer line is quarantined by the reader, and never written by the writer
 MAX_TEXT = 64 << 10  # characters of one text in a record; the rest is cut, and said to be
 MAX_INTEGER = 2**53  # beyond it JavaScript counts in twos
+MAX_ATTEMPT = 2**31 - 1  # what a database's integer holds
 
 
 class Journal:
@@ -206,8 +207,8 @@ def parse_line(line: bytes) -> Record | BadLine:
 def _complaint(content: Any) -> str | None:
     if not isinstance(content, dict):
         return "not an object"
-    for key in ("attempt", "seq"):
-        if not _is_count(content.get(key)):
+    for key, most in (("attempt", MAX_ATTEMPT), ("seq", MAX_INTEGER)):
+        if not _is_count(content.get(key), most):
             return f"“{key}” is not a whole number from 0"
     if type(content.get("time")) not in (int, float) or not math.isfinite(content["time"]):
         return "“time” is not a number"
@@ -233,8 +234,8 @@ def _metrics_complaint(step: int | None, values: Any) -> str | None:
     return None
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_INTEGER
+def _is_count(value: Any, most: int = MAX_INTEGER) -> bool:
+    return type(value) is int and 0 <= value <= most
 
 
 def _printable(line: bytes, most: int = 200) -> str:

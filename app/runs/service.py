@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import delete as sql_delete
 from sqlmodel import Session, col, select
@@ -120,9 +121,9 @@ def retry(session: Session, run_id: int) -> Run:
 def _again(session: Session, run_id: int, *, fresh: bool) -> Run:
     run = get(session, run_id)
     ready = all(parent.state == states.FINISHED for parent in graph.parents(session, run_id))
-    values = {"fresh": fresh or run.fresh, "fruitless": 0, "error": None, "desired_state": None}
+    values: dict[str, Any] = {"fresh": fresh or run.fresh, "fruitless": 0, "error": None, "desired_state": None}
     if fresh:
-        values["started_at"] = None
+        values |= {"started_at": None, "step": 0, "total_steps": None, "phase": "", "progress": None, "summary": {}}
     if not states.move(session, run_id, states.L if ready else states.M, **values):
         session.refresh(run)
         verb = "retried" if fresh else "resumed"

@@ -63,8 +63,13 @@ def begin(session: Session, run: Run, arrow: Arrow) -> None:
     _record(session, run.id, 1, run.attempt, arrow, now)
 
 
-def move(session: Session, run_id: int, arrow: Arrow, *conditions: Any, **values: Any) -> bool:
-    """Follow an arrow, if the run is still at its foot and the further conditions hold. True if this call did it."""
+def move(
+    session: Session, run_id: int, arrow: Arrow, *conditions: Any, reason: dict[str, Any] | None = None, **values: Any
+) -> bool:
+    """Follow an arrow, if the run is still at its foot and the further conditions hold. True if this call did it.
+
+    `reason` is told in the event as its error; the row keeps an error only where `values` say so.
+    """
     assert arrow.sources
     now = time.time()
     if arrow.target == QUEUED:
@@ -81,7 +86,7 @@ def move(session: Session, run_id: int, arrow: Arrow, *conditions: Any, **values
     if changed is None:
         return False
     number, attempt = changed
-    _record(session, run_id, number, attempt, arrow, now, error=values.get("error"))
+    _record(session, run_id, number, attempt, arrow, now, error=values.get("error") or reason)
     return True
 
 

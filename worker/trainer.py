@@ -1,0 +1,156 @@
+"""The training process: how it is started, what it may know, and how nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import orjson
+from pydantic import ValidationError
+
+from app.settings import Settings
+from training.rundir import RunDir, write_atomically
+from worker.devices import Device
+from worker.processes import ProcessId, process_id, signal_group, started_with
+
+log = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-m", "training")
+LOG_BYTES = 8 << 20  # of trainer.log, and as much again of the older trainer.log.1
+MARK = "PREFLAB_RUN_DIRECTORY"  # in the environment of a trainer and of all that it starts
+
+# A trainer learns these of the worker's environment and nothing else: above all no database, broker or token.
+NAMES = {
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"),
+    *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "TOKENIZERS_PARALLELISM"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("PREFLAB_FAILPOINT", "PREFLAB_THREADS"),
+}
+PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "KMP_", "GOMP_", "PYTORCH_", "TORCH_", "TRITON_")
+
+
+class TrainerNote(ProcessId):
+    """`process.json`: the trainer of an attempt, and the checkpoints that it found."""
+
+    attempt: int
+    checkpoints: list[str]
+
+
+def environment(settings: Settings, device: Device, run_dir: RunDir, own: Mapping[str, str]) -> dict[str, str]:
+    """The trainer's environment: what is allowed of `own`, and what the settings say."""
+    allowed = {name: value for name, value in own.items() if name in NAMES or name.startswith(PREFIXES)}
+    allowed[MARK] = str(run_dir.root)
+    allowed["CUDA_VISIBLE_DEVICES"] = device.uuid
+    allowed["PYTHONUNBUFFERED"] = "1"
+    if settings.threads:
+        allowed["PREFLAB_THREADS"] = str(settings.threads)
+    if settings.offline:
+        allowed["HF_HUB_OFFLINE"] = "1"
+    return allowed
+
+
+def start(
+    settings: Settings, device: Device, run_dir: RunDir, attempt: int, command: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    """Start a trainer as the leader of a session of its own, and note which process it is. Raises OSError."""
+    turn_log(run_dir)
+    checkpoints = sorted(whole_checkpoints(run_dir))
+    with open(run_dir.log, "ab", opener=_private) as output:
+        process = subprocess.Popen(
+            [*command, str(run_dir.root), "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=run_dir.root,
+            env=environment(settings, device, run_dir, os.environ),
+            start_new_session=True,
+            umask=0o077,
+        )
+    try:
+        identity = process_id(process.pid)
+        if identity is not None:
+            note = TrainerNote(**identity.model_dump(), attempt=attempt, checkpoints=checkpoints)
+            write_atomically(run_dir.process, note.model_dump_json().encode())
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    with contextlib.suppress(OSError):  # it may have ended already
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the model, and secrets
+        # Where memory runs out, the trainer goes, not the database.
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+    return process
+
+
+def read_note(run_dir: RunDir) -> TrainerNote | None:
+    try:
+        return TrainerNote.model_validate_json(run_dir.process.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def whole_checkpoints(run_dir: RunDir) -> set[str]:
+    """The checkpoints that a run can go on from; one that is made anew counts as another."""
+    found = set()
+    for manifest in run_dir.checkpoints.glob("step-*/manifest.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            if orjson.loads(manifest.read_bytes())["full"]:
+                found.add(f"{manifest.parent.name} {manifest.stat().st_ino}")
+    return found
+
+
+def made_checkpoint(run_dir: RunDir, attempt: int) -> bool:
+    """Whether this attempt made a checkpoint that was not there before it."""
+    note = read_note(run_dir)
+    return note is not None and note.attempt == attempt and bool(whole_checkpoints(run_dir) - set(note.checkpoints))
+
+
+def kill_leftover(run_dir: RunDir) -> None:
+    """Kill what is left of an earlier attempt on this machine. A stranger that has its pid now is spared."""
+    leader = read_note(run_dir)
+    if leader is not None and leader.here:
+        kill_all(leader, run_dir)
+
+
+def kill_all(leader: ProcessId, run_dir: RunDir) -> None:
+    """Kill a trainer and whatever it started, at once; also what has left its process group."""
+    if leader.alive():
+        signal_group(leader.pid, signal.SIGKILL)
+    for pid in started_with(f"{MARK}={run_dir.root}"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def turn_log(run_dir: RunDir) -> None:
+    """Keep trainer.log within its size: its content moves to trainer.log.1, in place of what was there.
+
+    The trainer holds the file open for appending, so it is copied and emptied, not renamed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if run_dir.log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(run_dir.log, run_dir.log.with_name(f"{run_dir.log.name}.1"))
+            os.truncate(run_dir.log, 0)
+
+
+def last_lines(run_dir: RunDir, count: int = 20) -> str:
+    """The end of trainer.log, for the worker's own log. It may hold anything: never for a page."""
+    try:
+        with run_dir.log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-count:])
+    except FileNotFoundError:
+        return ""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
