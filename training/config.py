@@ -50,6 +50,7 @@ def reference_of(*kinds: str) -> AfterValidator:
             raise BadReference(f"A {reference.kind}: reference cannot stand here. Use one of: {', '.join(kinds)}.")
         return text
 
+    check.kinds = kinds  # type: ignore[attr-defined]  # the form offers what fits
     return AfterValidator(check)
 
 

@@ -99,6 +99,13 @@ def load(name_or_file: str) -> ExperimentSpec:
     return parse_yaml(text)
 
 
+def load_preset(name: str) -> ExperimentSpec:
+    """A preset, and nothing else: never a file that a request names. Raises NotFound."""
+    if name not in presets():
+        raise NotFound(f"There is no preset “{name[:100]}”.", f"There are: {', '.join(presets())}.")
+    return load(name)
+
+
 def parse_yaml(text: str) -> ExperimentSpec:
     """Raises Invalid, with the line of a mistake in the YAML itself."""
     try:
