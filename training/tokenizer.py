@@ -29,6 +29,7 @@ from training.data.encoding import chat_template
 from training.errors import ModelError
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 SAMPLES = (
     "The quick brown fox jumps over 12 lazy dogs, 3,456.78 times.",
     "  Indented\n\n\tlines   with   runs of space \n",
@@ -44,6 +45,8 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     file = folder / "tokenizer.json"
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make an empty one up
+        raise ModelError(f"The folder {folder} holds no tokenizer (tokenizer.json).", "Save it beside the model.")
     try:
         if file.is_file():
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)

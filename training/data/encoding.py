@@ -75,7 +75,7 @@ class TokenSet:
                     tokens_cut=int(content["tokens_cut"]),
                     empty=int(content["empty"]),
                 )
-        except (KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 
 
