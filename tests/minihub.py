@@ -52,7 +52,7 @@ class Request:
 
 
 class MiniHub:
-    """The server. `requests`: all that was asked; `faults`: path ending -> what to do instead, once for each entry."""
+    """The server. `requests`: all that was asked. Faults: `fail`, `drop`, `stall`, and `spoil(path, bytes)`."""
 
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], Served] = {}

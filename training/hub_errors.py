@@ -74,7 +74,7 @@ def _explain(error: Exception, reference: Reference, kind: str) -> TrainingError
             "Unset HF_HUB_OFFLINE and resume, or copy the cache from a machine that has it.",
         )
     return HubError(
-        f"The Hub at {constants.ENDPOINT} cannot be reached: {first_line(error)}.",
+        f"The Hub at {constants.ENDPOINT} cannot be reached: {first_line(error.__cause__ or error)}.",
         "Check the network, HF_ENDPOINT and the proxy, then resume; what is in the cache is used without it.",
     )
 

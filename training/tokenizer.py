@@ -18,7 +18,7 @@ Decisions:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from training.data.encoding import chat_template
 from training.errors import ModelError
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+MOST_CHARACTERS = 20_000_000  # that a tokenizer is trained on
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 SAMPLES = (
     "The quick brown fox jumps over 12 lazy dogs, 3,456.78 times.",
@@ -133,7 +134,10 @@ def reload_warnings(folder: Path) -> list[str]:
     file = folder / "tokenizer.json"
     if not file.is_file() or not (folder / "config.json").is_file():
         return []
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 (whatever the libraries raise, others cannot load it)
+        return [f"transformers' AutoTokenizer cannot load this model's tokenizer ({_first_line(error)}); Preflab can."]
     if _first_difference(tokenizer, file) is None:
         return []
     return [
@@ -147,7 +151,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """A byte-level BPE tokenizer with ChatML's tokens, for a fresh model. The same texts give the same tokenizer.
 
     Numbers are not split into digits: a number that the texts repeat is one token, which small models calculate
-    with far better. The vocabulary may come out smaller than asked where the texts hold too little.
+    with far better. The vocabulary may come out smaller than asked where the texts hold too little; of many texts,
+    the first MOST_CHARACTERS are enough.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -161,10 +166,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_first_characters(texts, MOST_CHARACTERS), trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT)
     fast.chat_template = chatml(fast)
     return fast
+
+
+def _first_characters(texts: Iterable[str], most: int) -> Iterator[str]:
+    for text in texts:
+        if most <= 0:
+            return
+        yield text[:most]
+        most -= len(text)
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,7 @@ from training.tokenizer import (
     END_OF_TEXT,
     SAMPLES,
     TURN_END,
+    _first_characters,
     load_tokenizer,
     reload_warnings,
     save_tokenizer,
@@ -101,6 +102,11 @@ def test_a_trained_tokenizer_is_deterministic_and_keeps_numbers_whole() -> None:
 def test_a_trained_tokenizer_can_write_every_text(text: str) -> None:
     tokenizer = train_tokenizer(["ab"], 300)
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_tokenizer_is_trained_on_the_beginning_of_very_many_texts() -> None:
+    assert list(_first_characters(["abc", "def", "ghi"], 5)) == ["abc", "de"]
+    assert list(_first_characters(["abc", "def"], 6)) == ["abc", "def"]
 
 
 def test_chatml_ends_turns_with_its_token_where_the_vocabulary_has_it(tmp_path: Path) -> None:

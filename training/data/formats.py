@@ -30,7 +30,7 @@ Kind = Literal["text", "chat", "preference", "prompts"]
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 MOST_PROBLEMS = 20  # bad lines that one scan names
-MOST_COMPARED = 20_000_000  # rows among which duplicates are counted: 8 bytes each
+MOST_COMPARED = 5_000_000  # rows among which duplicates are counted: 8 bytes each
 
 NOUNS: dict[Kind, str] = {"text": "texts", "chat": "chats", "preference": "preferences", "prompts": "prompts"}
 
