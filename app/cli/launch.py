@@ -10,6 +10,7 @@ import yaml
 from sqlmodel import col, select
 
 from app.cli.common import AsJson, Bench, bench, brief, emit, note, parse_sets, table
+from app.demo import data as demo
 from app.errors import Invalid
 from app.experiments import service, spec
 from app.models import Experiment, Run, Worker
@@ -42,7 +43,10 @@ def launch(
         if stage:
             owner, runs = _launch_one(here, stage, changes, experiment, name)
         else:
-            owner, runs = launch_graph(here, changed(spec.load(what), changes, name))
+            if what == demo.PRESET:
+                demo.ensure(here.database, here.settings)
+            with here.database.write() as session:
+                owner, runs = service.launch(session, here.settings, changed(spec.load(what), changes, name))
         note_missing_workers(here)
         ended_well = True
         if wait:
@@ -68,11 +72,6 @@ def changed(content: spec.ExperimentSpec, changes: list[str], name: str) -> spec
     if name:
         whole["name"] = name
     return spec.parse_spec(whole)
-
-
-def launch_graph(here: Bench, content: spec.ExperimentSpec) -> tuple[Experiment, list[Run]]:
-    with here.database.write() as session:
-        return service.launch(session, here.settings, content)
 
 
 def _launch_one(

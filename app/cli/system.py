@@ -13,9 +13,10 @@ from sqlalchemy.engine import make_url
 from app import migrations, tokens
 from app.auth import Role
 from app.cli.common import AsJson, bench, emit, moment, note, refuse_missing_file, table
+from app.cli.links import server_address, shown_address
 from app.db import Database
 from app.errors import Invalid
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 
 db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
 token = typer.Typer(help="Who may come in.", no_args_is_help=True, rich_markup_mode=None)
@@ -129,29 +130,13 @@ def login_token(
     as_json: AsJson = False,
 ) -> None:
     """A link that signs one browser in, once, within a day."""
-    with bench(migrate=True) as here:
-        link = login_link(here.database, here.settings, role.role, name)
+    with bench(migrate=True) as here, here.database.write() as session:
+        secret = tokens.create(session, tokens.LOGIN, role.role, name)[1]
+    link = f"{shown_address(here.settings, server_address(here.settings))}/login?token={secret}"
     if as_json:
         emit({"url": link, "name": name, "role": role.value})
     else:
         print(link)
-
-
-def login_link(database: Database, settings: Settings, role: Role = Role.ADMIN, name: str = "me") -> str:
-    """A new one-use link to this installation's web server."""
-    with database.write() as session:
-        secret = tokens.create(session, tokens.LOGIN, role, name)[1]
-    return f"{address(settings)}/login?token={secret}"
-
-
-def address(settings: Settings) -> str:
-    """Where a browser finds the web server: the first allowed host, or this machine."""
-    scheme = "https" if settings.https else "http"
-    if settings.loopback or not settings.allowed_hosts:
-        host = settings.host if settings.loopback else "127.0.0.1"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    host = settings.allowed_hosts[0]
-    return f"{scheme}://{host}" if settings.https or ":" in host else f"{scheme}://{host}:{settings.port}"
 
 
 @token.command("list")

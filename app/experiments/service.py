@@ -109,3 +109,11 @@ def free_name(session: Session, experiment: Experiment, stem: str) -> str:
     """`stem-1`, or the next number that no run of this experiment has."""
     taken = set(session.exec(select(Run.name).where(Run.experiment_id == experiment.id)))
     return next(name for number in range(1, len(taken) + 2) if (name := f"{stem}-{number}") not in taken)
+
+
+def free_experiment_name(session: Session, stem: str) -> str:
+    """`stem`, or `stem-2` and so on where it is taken."""
+    number = 1
+    while by_name(session, name := stem if number == 1 else f"{stem}-{number}") is not None:
+        number += 1
+    return name
