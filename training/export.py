@@ -50,7 +50,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def _save_adapter(loaded: Loaded, folder: Path) -> None:
     assert loaded.adapter is not None
-    loaded.adapter.save_pretrained(folder)
+    loaded.adapter.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's template of a card, with nothing in it
 
 
