@@ -24,9 +24,9 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, h
 from training.errors import HubError
 from training.journal import Journal
 from training.references import Reference
+from training.throttle import Throttle
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try, after tries that brought no byte
-PROGRESS_EVERY = 0.5  # seconds between two journal lines about a download
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,10 @@ def _stream(repo: Repo, path: str, file: Any, have: int, report: Callable[[int],
 
 
 def _reporter(journal: Journal, path: str, size: int) -> Callable[[int], None]:
-    last = -PROGRESS_EVERY
+    throttle = Throttle()
 
     def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PROGRESS_EVERY or done == size:
-            last = now
+        if throttle.ready() or done == size:
             journal.progress(f"downloading {path}", done, size, "bytes")
 
     return report

@@ -79,5 +79,5 @@ def _explain(error: Exception, reference: Reference, kind: str) -> TrainingError
     )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from training.hub import fetch_dataset
 from training.journal import Journal
 from training.references import Reference, parse_reference
 from training.rundir import ResolvedInput
+from training.throttle import Throttle
 
 
 def load_examples(references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal) -> list[Example]:
@@ -68,8 +69,7 @@ def _file_examples(reference: Reference, found: ResolvedInput, journal: Journal)
         left = None if reference.rows is None else reference.rows - len(examples)
         if left == 0:
             break
-        journal.status("reading", file=path.name)
-        facts = scan(path)
+        facts = scan(path, progress=_reporter(journal, path.name))
         if facts.kind not in {"chat", "text"}:
             raise DataError(
                 f"{reference} holds {NOUNS[facts.kind]}; this stage trains on chats or texts.",
@@ -86,6 +86,16 @@ def _file_examples(reference: Reference, found: ResolvedInput, journal: Journal)
             "data set", str(reference), file=path.name, sha256=facts.sha256, form=facts.kind, rows=len(part), bytes=facts.bytes
         )  # fmt: skip
     return examples
+
+
+def _reporter(journal: Journal, name: str) -> Callable[[int, int], None]:
+    throttle = Throttle()
+
+    def report(done: int, total: int) -> None:
+        if throttle.ready() or done == total:
+            journal.progress(f"reading {name}", done, total, "bytes")
+
+    return report
 
 
 def _data_files(path: Path) -> list[Path]:
