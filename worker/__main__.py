@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
@@ -23,14 +24,15 @@ from worker.celery_app import Leaving, make_worker_app
 from worker.devices import Device, NoDevice, find
 from worker.reaper import Reaper
 from worker.slots import WorkerName, free_slots, worker_name
+from worker.trainer import COMMAND
 from worker.watch import Watch
 
 USAGE = 2  # exit code: trying again would end the same way
 PR_SET_PDEATHSIG = 1
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Work until told to end. Returns the exit code."""
+def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
+    """Work until told to end. `command` starts a trainer. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m worker", description="Train queued runs, one a device.")
     parser.add_argument("--devices", help="auto, cpu, or GPU numbers with commas between (PREFLAB_DEVICES)")
     parser.add_argument("--parent", type=int, help="end when this process, which started us, ends")
@@ -51,13 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     except AppError as error:
         return _refuse(error.message, error.hint)
     with worker_name(settings) as name:
-        return work(settings, name, devices)
+        return work(settings, name, devices, command)
 
 
-def work(settings: Settings, name: WorkerName, devices: list[Device]) -> int:
+def work(settings: Settings, name: WorkerName, devices: Sequence[Device], command: Sequence[str]) -> int:
     """Celery's worker, with the watch beside it."""
     leaving = Leaving()
-    celery = make_worker_app(settings, name, devices, leaving)
+    celery = make_worker_app(settings, name, devices, leaving, command)
     watch = make_watch(settings, name, devices)
     signals.worker_ready.connect(lambda **_: watch.start(), weak=False)
     try:
@@ -82,7 +84,7 @@ def start_celery(celery: Celery, name: WorkerName, processes: int, log_level: st
     return int(worker.exitcode or 0)
 
 
-def make_watch(settings: Settings, name: WorkerName, devices: list[Device]) -> Watch:
+def make_watch(settings: Settings, name: WorkerName, devices: Sequence[Device]) -> Watch:
     doorbell = Doorbell(settings)
     database = Database(settings.database, ring=doorbell.ring)
     reaper = Reaper(database, settings, doorbell.ring, lambda: free_slots(name, devices))

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, signals
@@ -36,7 +37,9 @@ class Leaving:
         return self._byte[0] == 1
 
 
-def make_worker_app(settings: Settings, name: WorkerName, devices: list[Device], leaving: Leaving) -> Celery:
+def make_worker_app(
+    settings: Settings, name: WorkerName, devices: Sequence[Device], leaving: Leaving, command: Sequence[str]
+) -> Celery:
     """A Celery app whose only task works off the queue."""
     celery = make_celery(settings)
     celery.conf.update(
@@ -44,7 +47,7 @@ def make_worker_app(settings: Settings, name: WorkerName, devices: list[Device],
         worker_redirect_stdouts=False,
         worker_pool_restarts=False,
     )
-    workplace = Workplace(settings, name, devices, leaving)
+    workplace = Workplace(settings, name, devices, leaving, command)
     make_task(celery, workplace)
     main = os.getpid()
 

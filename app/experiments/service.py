@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
 from app.db import one_at_a_time
@@ -42,19 +43,30 @@ def get_or_create(session: Session, name: str) -> Experiment:
             "An experiment's name here has letters, digits, dots, dashes and underscores, 100 at most.",
             fields={"experiment": "Letters, digits, dots, dashes and underscores only."},
         )
-    return create(session, name)
+    try:
+        return create(session, name)
+    except Conflict:
+        found = by_name(session, name)
+        if found is None:
+            raise
+        return found
 
 
 def create(session: Session, name: str, question: str = "", content: dict[str, Any] | None = None) -> Experiment:
     """Raises Conflict where the name is taken."""
     if by_name(session, name) is not None:
-        raise Conflict(
-            f"There is an experiment “{name}” already.", "Choose another name (`--name`), or delete that one."
-        )
+        raise _taken(name)
     experiment = Experiment(name=name, question=question, spec=content or {}, created_at=time.time())
-    session.add(experiment)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(experiment)
+    except IntegrityError:  # made by somebody else just now
+        raise _taken(name) from None
     return experiment
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"There is an experiment “{name}” already.", "Choose another name (`--name`), or delete that one.")
 
 
 def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> tuple[Experiment, list[Run]]:

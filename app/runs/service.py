@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from app.db import ring_after_commit
@@ -44,18 +46,10 @@ def launch(session: Session, experiment: Experiment, new: NewRun) -> Run:
 
     Raises Conflict where the experiment has a run of that name.
     """
-    if new.idempotency_key is not None:
-        known = session.exec(select(Run).where(Run.idempotency_key == new.idempotency_key)).one_or_none()
-        if known is not None:
-            return known
+    known = _launched_before(session, experiment, new)
+    if known is not None:
+        return known
     assert experiment.id is not None
-    taken = session.exec(select(Run.id).where(Run.experiment_id == experiment.id, Run.name == new.name)).first()
-    if taken is not None:
-        raise Conflict(
-            f"The experiment “{experiment.name}” has a run “{new.name}” already.",
-            "Choose another name.",
-            fields={"name": "Taken: choose another."},
-        )
     run = Run(
         experiment_id=experiment.id,
         name=new.name,
@@ -68,7 +62,14 @@ def launch(session: Session, experiment: Experiment, new: NewRun) -> Run:
         state=states.QUEUED,
     )
     ready = not _unfinished(session, new.parents)
-    states.begin(session, run, states.B if ready else states.A)
+    try:
+        with session.begin_nested():
+            states.begin(session, run, states.B if ready else states.A)
+    except IntegrityError:  # another launch got there first, just now
+        known = _launched_before(session, experiment, new)
+        if known is None:
+            raise
+        return known
     assert run.id is not None
     for parent in dict.fromkeys(new.parents):
         session.add(RunParent(run_id=run.id, parent_id=parent))
@@ -79,6 +80,22 @@ def launch(session: Session, experiment: Experiment, new: NewRun) -> Run:
         graph.reconsider(session, run.id)  # a parent may have failed already
     session.refresh(run)
     return run
+
+
+def _launched_before(session: Session, experiment: Experiment, new: NewRun) -> Run | None:
+    """The run of this idempotency key, if there is one. Raises Conflict where the name is taken."""
+    if new.idempotency_key is not None:
+        known = session.exec(select(Run).where(Run.idempotency_key == new.idempotency_key)).one_or_none()
+        if known is not None:
+            return known
+    taken = session.exec(select(Run.id).where(Run.experiment_id == experiment.id, Run.name == new.name)).first()
+    if taken is not None:
+        raise Conflict(
+            f"The experiment “{experiment.name}” has a run “{new.name}” already.",
+            "Choose another name.",
+            fields={"name": "Taken: choose another."},
+        )
+    return None
 
 
 def _unfinished(session: Session, run_ids: Sequence[int]) -> list[Run]:
@@ -100,12 +117,9 @@ def stop(session: Session, run_id: int) -> Run:
 
 
 def _wish_to_stop(session: Session, run_id: int) -> bool:
-    run = session.exec(select(Run).where(col(Run.id) == run_id).with_for_update()).one()
-    if run.state != states.RUNNING:
-        return False
-    run.desired_state = states.STOPPED
-    session.flush()
-    return True
+    wish = update(Run).where(col(Run.id) == run_id, col(Run.state) == states.RUNNING)
+    wish = wish.values(desired_state=states.STOPPED).execution_options(synchronize_session=False)
+    return session.execute(wish.returning(col(Run.id))).one_or_none() is not None
 
 
 def resume(session: Session, run_id: int) -> Run:
