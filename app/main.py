@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from app import answers, assets, sign_in
 from app.auth import Role
+from app.datasets import routes as datasets
 from app.db import Database
 from app.door import Door, Throttle
 from app.doorbell import Doorbell
+from app.experiments import routes as experiments
+from app.live import routes as live
 from app.resources import resource
+from app.runs import routes as runs
 from app.settings import Settings, load_settings
+from app.system import routes as system
 
-ROOMS = ("runs", "experiments", "live", "datasets", "system")
-API = "/api/v1"
+PAGES = (sign_in.pages, assets.router, runs.pages, experiments.pages, datasets.pages, system.pages)
+APIS = (sign_in.api, runs.api, experiments.api, live.api, datasets.api, system.api)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -41,26 +44,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.throttle = Throttle()
     app.state.closing = asyncio.Event()  # set when the server is told to end: event streams end then
     answers.install(app)
-    for prefix, router in routers():
+    for router in PAGES:
         refuse_routes_without_a_role(router)
-        app.include_router(router, prefix=prefix, include_in_schema=prefix == API)
+        app.include_router(router, include_in_schema=False)
+    for router in APIS:
+        refuse_routes_without_a_role(router)
+        app.include_router(router, prefix="/api/v1")
     app.mount("/static", assets.CachedFiles(directory=resource("static")), name="static")
     app.add_middleware(Door, settings=settings, database=database, throttle=app.state.throttle)
     return app
-
-
-def routers() -> Iterator[tuple[str, APIRouter]]:
-    """Every router, and the prefix of its addresses."""
-    yield "", sign_in.pages
-    yield API, sign_in.api
-    yield "", assets.router
-    for name in ROOMS:
-        if importlib.util.find_spec(f"app.{name}.routes"):
-            room = importlib.import_module(f"app.{name}.routes")
-            if hasattr(room, "pages"):
-                yield "", room.pages
-            if hasattr(room, "api"):
-                yield API, room.api
 
 
 def role_of(route: APIRoute) -> Role | None:

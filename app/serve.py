@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from app import migrations, tokens
 from app.db import Database
@@ -74,13 +75,12 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
+def serve(app: FastAPI, listener: socket.socket) -> None:
     """Answer until SIGTERM or SIGINT."""
-    app = create_app(settings)
     config = uvicorn.Config(
         app,
         access_log=False,  # its lines would hold sign-in links
-        log_level=settings.log_level,
+        log_config=None,
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=30,
         server_header=False,
@@ -106,13 +106,16 @@ def main() -> int:
         end_with(given.parent)
     settings = load_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s web %(levelname)s %(message)s")
+    for name in ("alembic", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         check(settings)
-        listener = bind(settings)
+        app = create_app(settings)
+        listener = bind(settings)  # last: who finds the port open finds a server behind it
     except AppError as error:
         print(f"preflab: {error.message} {error.hint}", file=sys.stderr)
         return USAGE
-    serve(settings, listener)
+    serve(app, listener)
     return 0
 
 

@@ -56,6 +56,7 @@ def _settle() -> None:
     """A home of the demo's own, and a port that is free, unless somebody chose them."""
     if "PREFLAB_HOME" not in os.environ:
         os.environ.update(PREFLAB_HOME=str(Path.cwd() / HOME), PREFLAB_DATABASE_URL="", PREFLAB_BROKER_URL="")
+    os.environ.setdefault("PREFLAB_LOG_LEVEL", "warning")  # the log's lines would tear the progress bar
     if "PREFLAB_PORT" not in os.environ:
         usual = load_settings()
         with socket.socket() as probe:
@@ -75,7 +76,9 @@ def _show(settings: Settings, link: str) -> bool:
         data.ensure(database, settings)
         experiment, runs = _launch(database, settings)
         keys = [run.id for run in runs if run.id is not None]
-        out.print(f"\nA small model learns {data.COUNT:,} short tasks. Watch it in the browser:\n  {link}\n")
+        out.print(
+            f"\nA small model learns {data.COUNT:,} short tasks. Watch it in the browser:\n  {link}\n", soft_wrap=True
+        )
         ended_well = watch(database, keys)
         for run in load(database, keys):
             _report(database, run)
