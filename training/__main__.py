@@ -119,6 +119,10 @@ def _prepare_libraries() -> None:
         os.environ[name] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    # oneDNN keeps a kernel, with its memory, for each of the last 1,024 shapes; packed batches are all of different
+    # ones, and a small model in bf16 grew by 20 MB a step.
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")
     threads = os.environ.get("PREFLAB_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
         os.environ["OMP_NUM_THREADS"] = threads

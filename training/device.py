@@ -17,7 +17,7 @@ from training.batches import MicroBatch
 
 BF16_PAYS_FROM = 3_000_000
 """Parameters from which bf16 gains on a CPU that multiplies in it; casts cost more than they save below
-(benchmarks/sft_step.py --precision)."""
+(benchmarks/sft_step.py --shape)."""
 
 
 @dataclass(frozen=True)

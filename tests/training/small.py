@@ -17,7 +17,7 @@ from training.rundir import ResolvedInput, RunDir, RunFile
 from training.stages import sft
 from training.tokenizer import save_tokenizer, train_tokenizer
 
-WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def chats(count: int, turns: int = 2) -> list[dict[str, Any]]:
@@ -68,9 +68,7 @@ def make_run(folder: Path, model: Path | str, data: Path, attempt: int = 1, **se
     }  # fmt: skip
     content = {"stage": "sft", "model": model, "dataset": [f"path:{data}"], **few, **settings}
     parse_config(dict(content))
-    run = RunFile(
-        run_id=1, name="try", experiment="tests", stage="sft", attempt=attempt, config=content, inputs=inputs
-    )
+    run = RunFile(run_id=1, name="try", experiment="tests", stage="sft", attempt=attempt, config=content, inputs=inputs)
     run_dir = RunDir(folder)
     run_dir.create()
     run_dir.write_config(run)

@@ -34,9 +34,7 @@ class Trained:
     def save(self, step: int, full: bool = True, best: int | None = None) -> checkpoint.Checkpoint:
         self.state.step, self.state.best_step = step, best
         optimizer = self.optimizer if full else None
-        return checkpoint.save(
-            self.run_dir, self.model, self.state, optimizer, checkpoint.rng_state(), self.journal
-        )
+        return checkpoint.save(self.run_dir, self.model, self.state, optimizer, checkpoint.rng_state(), self.journal)
 
     def newest(self) -> int | None:
         found = checkpoint.newest(self.run_dir, self.journal)

@@ -40,7 +40,7 @@ OWN_HEAD = {"phi", "cohere", "granite", "gemma2"}
 
 
 def prepared(folder: Path, kind: str, packing: bool = True) -> tuple[Forward, TokenSet]:
-    make_model(folder, kind.split()[0], **KINDS[kind])
+    make_model(folder, kind.split(maxsplit=1)[0], **KINDS[kind])
     tokenizer = load_tokenizer(folder)
     examples = [Example(messages=row["messages"]) for row in chats(9, turns=3)]
     tokens = encode_examples(examples, tokenizer, 128, "assistant")

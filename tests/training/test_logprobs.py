@@ -68,6 +68,4 @@ def test_bf16_states_meet_an_fp32_head_whose_gradient_stays_fp32() -> None:
 
 def test_logits_of_a_models_own_give_the_same() -> None:
     states, weight, targets = drawn()
-    torch.testing.assert_close(
-        logits_logprobs(states @ weight.T, targets), token_logprobs(states, weight, targets)
-    )
+    torch.testing.assert_close(logits_logprobs(states @ weight.T, targets), token_logprobs(states, weight, targets))

@@ -173,7 +173,9 @@ def test_gradient_checkpointing_changes_no_number(small_model: Path, small_data:
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
 
 
-def test_bf16_trains_fp32_weights_and_nearly_the_same_curve(small_model: Path, small_data: Path, tmp_path: Path) -> None:
+def test_bf16_trains_fp32_weights_and_nearly_the_same_curve(
+    small_model: Path, small_data: Path, tmp_path: Path
+) -> None:
     curves = []
     for precision in ("fp32", "bf16"):
         run_dir, run = make_run(tmp_path / precision, small_model, small_data, max_steps=20, precision=precision)
@@ -255,7 +257,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_too(small_data: Path, tmp_pat
     weights["model.norm.weight"][:] = 1e30  # the loss is finite, its gradient's norm is not
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     run_dir, run = make_run(tmp_path / "run", model, small_data, eval_fraction=0)
-    with pytest.raises(Diverged, match="at step 1. There is no checkpoint before it"):
+    with pytest.raises(Diverged, match=r"at step 1\. There is no checkpoint before it"):
         train(run_dir, run)
 
 
@@ -318,7 +320,9 @@ def test_what_truncation_did_is_told(small_model: Path, small_data: Path, tmp_pa
     assert "longer than 40 tokens and were cut at the end" in logs(run_dir)
 
 
-def refused(error: type[Exception], words: str, tmp_path: Path, model: Path | str, data: Path, **settings: Any) -> RunDir:
+def refused(
+    error: type[Exception], words: str, tmp_path: Path, model: Path | str, data: Path, **settings: Any
+) -> RunDir:
     """The run ends with this sentence, and before training: not one metric, no checkpoint, no model."""
     run_dir, run = make_run(tmp_path / "run", model, data, **settings)
     with pytest.raises(error, match=words):
@@ -330,7 +334,9 @@ def refused(error: type[Exception], words: str, tmp_path: Path, model: Path | st
 
 
 def test_more_tokens_than_the_model_reads_are_refused(small_model: Path, small_data: Path, tmp_path: Path) -> None:
-    refused(InputError, "512 tokens are asked of a model that reads 256", tmp_path, small_model, small_data, max_length=512)
+    refused(
+        InputError, "512 tokens are asked of a model that reads 256", tmp_path, small_model, small_data, max_length=512
+    )
     refused(InputError, "1,024 tokens are asked", tmp_path, "new:micro", small_data, max_length=1024)
 
 
