@@ -26,17 +26,18 @@ class Chart:
     sparse: tuple[str, ...] = ()
     format: str = ".4~g"
     zero: bool = False  # the axis begins at 0: an amount
+    minor: bool = False  # folded away
 
 
 CHARTS = (
     Chart("Loss", ("loss", "eval_loss"), "nats per token", ("train", "eval"), sparse=("eval_loss",)),
-    Chart("Learning rate", ("learning_rate",), format=".3~e"),
+    Chart("Learning rate", ("learning_rate",), format=""),
     Chart("Gradient norm", ("grad_norm",), "before clipping", zero=True),
     Chart("Speed", ("tokens_per_second",), "tokens/s", format=",.0f", zero=True),
     Chart("Memory", ("memory",), "bytes", format=".3~s", zero=True),
     Chart("Utilisation", ("utilisation",), "of the device", format=".0%", zero=True),
-    Chart("Tokens seen", ("tokens",), "tokens", format=".4~s", zero=True),
-    Chart("Epoch", ("epoch",), "passes over the data", format=".3~g", zero=True),
+    Chart("Tokens seen", ("tokens",), "tokens", format=".4~s", zero=True, minor=True),
+    Chart("Epoch", ("epoch",), "passes over the data", format=".3~g", zero=True, minor=True),
 )
 
 
@@ -59,7 +60,8 @@ def figure(chart: Chart, series: dict[str, dict[str, Any]], run_colour: str) -> 
         data.append(_trace(key, name, token, points, sparse=key in chart.sparse, hover=chart.format))
     axis: dict[str, Any] = {"tickformat": chart.format, "rangemode": "tozero" if chart.zero else "normal"}
     layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": axis, "showlegend": len(chart.keys) > 1}
-    return {"data": data, "layout": layout, "title": chart.title, "unit": chart.unit, "keys": list(chart.keys)}
+    words = {"title": chart.title, "unit": chart.unit, "keys": list(chart.keys), "minor": chart.minor}
+    return {"data": data, "layout": layout, **words}
 
 
 def _trace(key: str, name: str, token: str, points: dict[str, Any], *, sparse: bool, hover: str) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def _trace(key: str, name: str, token: str, points: dict[str, Any], *, sparse: b
         "connectgaps": False,
         "line": {"width": 1.8},
         "marker": {"size": 6},
-        "hovertemplate": f"%{{y:{hover}}}",
+        "hovertemplate": f"%{{y:{hover}}}" if hover else "%{y}",
         "meta": {"key": key, "token": token, "smooth": not sparse},
     }
 
@@ -84,7 +86,7 @@ def template(theme: Theme) -> dict[str, Any]:
     axis = {
         "gridcolor": line, "linecolor": line, "zerolinecolor": line, "tickcolor": line, "zeroline": False,
         "ticks": "", "automargin": True, "title": {"font": {"size": 11, "color": quiet}, "standoff": 8},
-        "nticks": 6,
+        "nticks": 6, "exponentformat": "e", "showexponent": "all",
     }  # fmt: skip
     return {
         "layout": {
@@ -92,10 +94,10 @@ def template(theme: Theme) -> dict[str, Any]:
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": FONT, "size": 11.5, "color": quiet},
             "colorway": [colour(f"run-{n}", theme) for n in range(1, 6)],
-            "margin": {"l": 8, "r": 10, "t": 8, "b": 8},
+            "margin": {"l": 8, "r": 10, "t": 10, "b": 8},
             "xaxis": {**axis, "showgrid": False, "showline": True},
             "yaxis": axis,
-            "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+            "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "top"},
             "hovermode": "x unified",
             "hoverlabel": {"bgcolor": surface, "bordercolor": line, "font": {"color": ink, "family": FONT, "size": 12}},
         }

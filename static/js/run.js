@@ -1,0 +1,140 @@
+// The page of one run: loads its curves, log and samples, then goes on by events.
+
+import { ApiError, call } from "./api.js";
+import { Charts } from "./charts.js";
+import { RunStream } from "./live.js";
+import { Log } from "./log.js";
+import { Samples } from "./samples.js";
+import { Series } from "./series.js";
+import { run as doVerb } from "./verbs.js";
+import { copy } from "./frame.js";
+import { count, duration, short, showTimes } from "./words.js";
+
+const id = Number(document.getElementById("live").dataset.run);
+const at = (name) => document.getElementById(name);
+const PACE = 30; // steps over which the pace is measured
+
+// ---- progress
+
+let total = Number(at("progress").dataset.total) || null;
+let pace = []; // [time, step] of the latest steps
+
+function showProgress(step, speed) {
+  if (!total) return;
+  at("steps").textContent = ` · step ${count(step)} of ${count(total)}`;
+  at("progress").querySelector("progress").value = step / total;
+  if (speed) at("speed").textContent = ` · ${short(speed)} tokens/s`;
+  const [first, last] = [pace[0], pace.at(-1)];
+  if (pace.length > 3 && last[1] > first[1] && step < total && at("progress").dataset.state === "running") {
+    const left = (Math.max(0, last[0] - first[0]) / (last[1] - first[1])) * (total - step);
+    at("eta").textContent = `about ${duration(left)} left · `;
+  } else at("eta").textContent = "";
+}
+
+function noteStep(time, step) {
+  if (pace.length && step <= pace.at(-1)[1]) pace = [];
+  pace.push([time, step]);
+  if (pace.length > PACE) pace.shift();
+}
+
+function takeProgress(event) {
+  const { body } = event;
+  if (event.kind === "status") {
+    total = body.facts?.steps ?? total;
+    at("phase").textContent = body.phase === "training" ? "" : ` · ${body.phase}`;
+  } else if (event.kind === "progress" && body.task !== "training") {
+    const share = body.total ? ` ${Math.floor((100 * body.done) / body.total)} %` : ` ${short(body.done)} ${body.unit}`;
+    at("phase").textContent = ` · ${body.task}${share}`;
+  } else if (event.kind === "metrics" && "loss" in body) {
+    noteStep(event.time, event.step);
+    showProgress(event.step, body.tokens_per_second);
+  }
+}
+
+// The head and the side as the server draws them now: buttons, state, error, files.
+async function redraw() {
+  const response = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!response?.ok) return;
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const name of ["head", "aside"]) {
+    const open = [...at(name).querySelectorAll("details")].map((each) => each.open);
+    at(name).replaceWith(document.adoptNode(page.getElementById(name)));
+    at(name).querySelectorAll("details").forEach((each, index) => (each.open = open[index] ?? each.open));
+    showTimes(at(name));
+  }
+  total = Number(at("progress").dataset.total) || total;
+}
+
+// ---- verbs
+
+document.addEventListener("click", async (event) => {
+  const copier = event.target.closest("#aside [data-copy]");
+  if (copier) return copy(document.querySelector(copier.dataset.copy).textContent, copier);
+  const button = event.target.closest("#head [data-verb]");
+  if (!button) return;
+  const verb = button.dataset.verb;
+  try {
+    await doVerb(verb, [id], verb === "delete" ? () => location.assign("/runs") : redraw);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    at("verb-error").textContent = error.sentence;
+  }
+});
+
+// ---- charts, log, samples
+
+const log = new Log(at("log"), at("log-find"), at("log-level"));
+const samples = new Samples(id, at("samples"));
+
+async function start() {
+  const loaded = await call("GET", `/runs/${id}/series`);
+  const { rows } = await call("GET", `/runs/${id}/events?kinds=log,state,bad_line&until=${loaded.cursor}`);
+  const series = new Series(loaded);
+  const charts = new Charts(at("charts"), JSON.parse(at("themes").textContent), series);
+  charts.show(loaded.charts);
+  at("controls").hidden = !loaded.charts.length;
+  wire(charts);
+  log.add(rows);
+  await samples.load();
+  const loss = series.curves.get("loss");
+  if (loss) {
+    const began = series.attempts.at(-1);
+    loss.step.slice(-PACE).forEach((step, index, all) => {
+      noteStep(began.began - began.offset + loss.seconds[loss.seconds.length - all.length + index], step);
+    });
+    series.latest = began.began - began.offset + loss.seconds.at(-1);
+    series.tokens = loss.tokens.at(-1);
+    showProgress(loss.step.at(-1));
+  }
+  new RunStream({ [id]: loaded.cursor }, (events) => take(events, series, charts));
+  globalThis.preflab = { series, log }; // for the curious, and for tests
+}
+
+async function take(events, series, charts) {
+  let added = false;
+  const fresh = [];
+  for (const event of events) {
+    if (event.kind === "metrics") {
+      fresh.push(...series.add(event));
+      added = true;
+    }
+    takeProgress(event);
+  }
+  log.add(events);
+  samples.add(events);
+  if (events.some((event) => event.kind === "state")) redraw();
+  if (fresh.length) {
+    const { charts: listed } = await call("GET", `/runs/${id}/series`);
+    charts.show(listed);
+    at("controls").hidden = false;
+  } else if (added) charts.soon();
+}
+
+function wire(charts) {
+  at("smooth").addEventListener("input", ({ target }) => charts.set({ smooth: Number(target.value) }));
+  at("axis").addEventListener("change", ({ target }) => charts.set({ axis: target.value }));
+  at("log-axis").addEventListener("change", ({ target }) => charts.set({ log: target.checked }));
+  at("clip").addEventListener("change", ({ target }) => charts.set({ clip: target.checked }));
+}
+
+start();

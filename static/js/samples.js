@@ -1,0 +1,74 @@
+// The model's answers to its fixed prompts, over the steps.
+
+import { call } from "./api.js";
+import { count } from "./words.js";
+
+export class Samples {
+  constructor(run, section) {
+    this.run = run;
+    this.section = section;
+    this.steps = [];
+    this.latest = new Map(); // answers at the newest step, by prompt
+    this.slider = section.querySelector("#sample-step");
+    this.slider.addEventListener("input", () => this.show(Number(this.slider.value)));
+    section.querySelector("#sample-before").addEventListener("click", () => this.move(-1));
+    section.querySelector("#sample-after").addEventListener("click", () => this.move(1));
+  }
+
+  async load() {
+    const { steps, rows } = await call("GET", `/runs/${this.run}/samples`);
+    this.steps = steps;
+    this.latest = new Map(rows.map((event) => [event.body.index, event]));
+    this.range(true);
+  }
+
+  add(events) {
+    const fresh = events.filter((event) => event.kind === "sample");
+    if (!fresh.length) return;
+    const following = Number(this.slider.value) >= this.steps.length - 1;
+    for (const event of fresh) {
+      if (!this.steps.includes(event.step)) {
+        this.steps = [...this.steps, event.step].sort((a, b) => a - b);
+        if (event.step === this.steps.at(-1)) this.latest.clear();
+      }
+      if (event.step === this.steps.at(-1)) this.latest.set(event.body.index, event);
+    }
+    this.range(following);
+  }
+
+  range(follow) {
+    this.section.hidden = !this.steps.length;
+    this.slider.max = Math.max(0, this.steps.length - 1);
+    if (follow && this.steps.length) {
+      this.slider.value = this.steps.length - 1;
+      this.show(this.steps.length - 1);
+    }
+  }
+
+  move(by) {
+    this.slider.value = Number(this.slider.value) + by;
+    this.show(Number(this.slider.value));
+  }
+
+  async show(index) {
+    const step = this.steps[index];
+    this.section.querySelector("#sample-name").textContent = `step ${count(step)}`;
+    this.slider.setAttribute("aria-valuetext", `step ${step}`);
+    if (index === this.steps.length - 1) return this.draw([...this.latest.values()]);
+    const { rows } = await call("GET", `/runs/${this.run}/samples?step=${step}`);
+    if (this.steps[Number(this.slider.value)] === step) this.draw(rows); // the slider may have moved on
+  }
+
+  draw(rows) {
+    const box = this.section.querySelector("#sample-rows");
+    box.replaceChildren(
+      ...rows.sort((a, b) => a.body.index - b.body.index).map(({ body }) => {
+        const article = Object.assign(document.createElement("article"), { className: "sample" });
+        const answer = Object.assign(document.createElement("p"), { className: "pre answer-text", textContent: body.response || "(nothing)" });
+        const tag = Object.assign(document.createElement("small"), { className: "tag", textContent: body.ended ? "ended by itself" : "cut" });
+        article.append(Object.assign(document.createElement("p"), { className: "pre prompt-text", textContent: body.prompt }), answer, tag);
+        return article;
+      }),
+    );
+  }
+}
