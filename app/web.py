@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import Request
 from fastapi.templating import Jinja2Templates
+from markupsafe import Markup, escape
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
@@ -16,9 +18,16 @@ from app.resources import resource
 from app.settings import Settings
 from app.system.queries import frame
 
+
+def marked(sentence: str) -> Markup:
+    """A sentence whose `commands` stand in backticks, as HTML."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
+
+
 templates = Jinja2Templates(directory=resource("templates"))
 templates.env.globals["static"] = static_url
 templates.env.filters.update(short=units.short, in_bytes=units.in_bytes, duration=units.duration, metric=units.metric)
+templates.env.filters["marked"] = marked
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 
 
