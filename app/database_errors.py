@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, TimeoutError
 
@@ -20,6 +21,7 @@ SIGNS = (
     ("readonly database", "The database is read-only.", HOME),
     ("read-only transaction", "The database is read-only.", "Point PREFLAB_DATABASE_URL at the primary."),
     ("disk is full", "The disk is full: the database cannot be written.", SPACE),
+    ("disk i/o error", "The disk could not be read or written.", "See the system's log; restore a backup if need be."),
     ("no space left", "The disk is full: the database cannot be written.", SPACE),
     ("unable to open database", "The database's file cannot be opened.", HOME),
     ("malformed", "The database's file is damaged.", "Restore it from a backup; `preflab db backup` makes them."),
@@ -39,7 +41,8 @@ def from_database(error: DBAPIError | TimeoutError) -> AppError:
             return Unavailable(message, hint)
     if isinstance(error, IntegrityError):
         return Conflict("Somebody else changed the same thing at the same moment.", "Look again, then try again.")
-    if isinstance(error, (OperationalError, TimeoutError)):
+    a_mistake = isinstance(getattr(error, "orig", None), sqlite3.Error)  # SQLite's own troubles are all in the list
+    if isinstance(error, (OperationalError, TimeoutError)) and not a_mistake:
         log.warning("The database: %s", text)
         return Unavailable(
             "The database cannot be reached.",
