@@ -21,7 +21,19 @@ SUFFIX = "msg"
 
 
 class Channel(filesystem.Channel):
-    """One message, one file: `<time>_<random>.<queue>.msg`, so that names sort by age."""
+    """One message, one file: `<time>_<random>.<queue>.msg`, so that names sort by age.
+
+    A message goes to the queue that its routing key names: kombu's table of exchanges is one more file to be torn,
+    or to be forgotten by who wiped the folder.
+    """
+
+    supports_fanout = False
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        return [routing_key]
+
+    def _queue_bind(self, *_: Any) -> None:
+        """No table, nothing to bind."""
 
     def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
         folder = Path(self.data_folder_out)

@@ -56,7 +56,6 @@ def _file_options(settings: Settings) -> dict[str, Any]:
     return {
         "data_folder_in": folder,
         "data_folder_out": folder,
-        "control_folder": str(settings.queue_folder / "control"),
         "polling_interval": 0.2,
     }
 

@@ -47,10 +47,23 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "preflab.db"
+    for database in _migrated(f"sqlite+pysqlite:///{path}"):
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
+def database(settings: Settings, migrated_file: Path) -> Iterator[Database]:
     """A migrated SQLite file. Nobody is rung."""
-    yield from _migrated(settings.database)
+    shutil.copy(migrated_file, settings.home / "preflab.db")
+    database = Database(settings.database)
+    yield database
+    database.dispose()
 
 
 @pytest.fixture
@@ -67,6 +80,8 @@ def _new_postgres() -> Iterator[str]:
     try:
         with server.connect() as connection:
             connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+            # Tests kill processes, not machines: no need to wait for the disk at each commit.
+            connection.execute(sqlalchemy.text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
     except sqlalchemy.exc.OperationalError as error:
         _missing(f"PostgreSQL cannot be reached (PREFLAB_TEST_POSTGRES): {error.orig}")
     try:
@@ -78,10 +93,10 @@ def _new_postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def any_database(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Database]:
+def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated database, once SQLite and once Postgres."""
     if request.param == "sqlite":
-        yield from _migrated(settings.database)
+        yield request.getfixturevalue("database")
         return
     database: Database = request.getfixturevalue("one_postgres")
     with database.engine.begin() as connection:

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     given = parser.parse_args(arguments)
     if given.parent is not None and not _tied_to_parent(given.parent):
         return 0
+    os.umask(0o077)
     settings = load_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s worker %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
