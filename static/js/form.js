@@ -1,7 +1,7 @@
 // The launch form: checked as one types, with what the run will do beside it; one launch however often one clicks.
 
 import { ApiError, call } from "./api.js";
-import { copy } from "./frame.js";
+import { copy } from "./clipboard.js";
 import { nameOf, uploads } from "./upload.js";
 
 const form = document.getElementById("launch");

@@ -64,18 +64,3 @@ if (button) {
   setInterval(refresh, REFRESH);
   document.addEventListener("visibilitychange", refresh);
 }
-
-for (const copier of document.querySelectorAll("[data-copy]")) {
-  copier.addEventListener("click", () => copy(document.querySelector(copier.dataset.copy).textContent, copier));
-}
-
-export async function copy(text, element) {
-  const said = element.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    element.textContent = "Copied";
-  } catch {
-    element.textContent = "Select and copy by hand";
-  }
-  setTimeout(() => (element.textContent = said), 1500);
-}

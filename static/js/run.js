@@ -7,7 +7,7 @@ import { Log } from "./log.js";
 import { Samples } from "./samples.js";
 import { Series } from "./series.js";
 import { run as doVerb } from "./verbs.js";
-import { copy } from "./frame.js";
+import { copy } from "./clipboard.js";
 import { count, duration, short, showTimes } from "./words.js";
 
 const id = Number(document.getElementById("live").dataset.run);
@@ -86,16 +86,33 @@ document.addEventListener("click", async (event) => {
 const log = new Log(at("log"), at("log-find"), at("log-level"));
 const samples = new Samples(id, at("samples"));
 
+// What was there before the stream; asked for until the server answers.
+async function load() {
+  const banner = at("banner");
+  for (;;) {
+    try {
+      const loaded = await call("GET", `/runs/${id}/series`);
+      const { rows } = await call("GET", `/runs/${id}/events?kinds=log,state,bad_line&until=${loaded.cursor}`);
+      await samples.load();
+      banner.hidden = true;
+      return [loaded, rows];
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      banner.textContent = `Not live: ${error.sentence}`;
+      banner.hidden = false;
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+  }
+}
+
 async function start() {
-  const loaded = await call("GET", `/runs/${id}/series`);
-  const { rows } = await call("GET", `/runs/${id}/events?kinds=log,state,bad_line&until=${loaded.cursor}`);
+  const [loaded, rows] = await load();
   const series = new Series(loaded);
   const charts = new Charts(at("charts"), JSON.parse(at("themes").textContent), series);
   charts.show(loaded.charts);
   at("controls").hidden = !loaded.charts.length;
   wire(charts);
   log.add(rows);
-  await samples.load();
   const loss = series.curves.get("loss");
   if (loss) {
     const began = series.attempts.at(-1);
@@ -106,6 +123,7 @@ async function start() {
     series.tokens = loss.tokens.at(-1);
     showProgress(loss.step.at(-1));
   }
+  at("live").dataset.step = loss?.step.at(-1) ?? "";
   new RunStream({ [id]: loaded.cursor }, (events) => take(events, series, charts));
   globalThis.preflab = { series, log }; // for the curious, and for tests
 }
@@ -115,6 +133,7 @@ async function take(events, series, charts) {
   const fresh = [];
   for (const event of events) {
     if (event.kind === "metrics") {
+      at("live").dataset.step = event.step;
       fresh.push(...series.add(event));
       added = true;
     }
@@ -123,11 +142,19 @@ async function take(events, series, charts) {
   log.add(events);
   samples.add(events);
   if (events.some((event) => event.kind === "state")) redraw();
-  if (fresh.length) {
-    const { charts: listed } = await call("GET", `/runs/${id}/series`);
-    charts.show(listed);
+  if (fresh.length) await listCharts(charts);
+  else if (added) charts.soon();
+}
+
+// After a metric that was not there before. If the server is away now, the next one asks again.
+async function listCharts(charts) {
+  try {
+    charts.show((await call("GET", `/runs/${id}/series`)).charts);
     at("controls").hidden = false;
-  } else if (added) charts.soon();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    setTimeout(() => listCharts(charts), 2000);
+  }
 }
 
 function wire(charts) {

@@ -1,6 +1,6 @@
 // The model's answers to its fixed prompts, over the steps.
 
-import { call } from "./api.js";
+import { ApiError, call } from "./api.js";
 import { count } from "./words.js";
 
 export class Samples {
@@ -55,8 +55,13 @@ export class Samples {
     this.section.querySelector("#sample-name").textContent = `step ${count(step)}`;
     this.slider.setAttribute("aria-valuetext", `step ${step}`);
     if (index === this.steps.length - 1) return this.draw([...this.latest.values()]);
-    const { rows } = await call("GET", `/runs/${this.run}/samples?step=${step}`);
-    if (this.steps[Number(this.slider.value)] === step) this.draw(rows); // the slider may have moved on
+    try {
+      const { rows } = await call("GET", `/runs/${this.run}/samples?step=${step}`);
+      if (this.steps[Number(this.slider.value)] === step) this.draw(rows); // the slider may have moved on
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.section.querySelector("#sample-rows").textContent = error.sentence;
+    }
   }
 
   draw(rows) {
