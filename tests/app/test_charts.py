@@ -1,0 +1,90 @@
+"""From events to curves to figures."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.charts.figures import charts_for, figure, template, themes
+from app.charts.tokens import parse_tokens
+from app.runs.series import Curve, Metrics, as_json, attempts, curves, standing, thin
+
+
+def points(attempt: int, *steps: int, began: float = 0.0) -> list[Metrics]:
+    return [Metrics(attempt, began + step, step, {"loss": attempt + step / 1000}) for step in steps]
+
+
+def test_a_later_attempt_replaces_what_earlier_ones_wrote_from_its_first_step_on() -> None:
+    found = curves([*points(1, *range(1, 8)), *points(2, 5, 6)])["loss"]
+    assert found.step == [1, 2, 3, 4, 5, 6]
+    assert found.value == [1.001, 1.002, 1.003, 1.004, 2.005, 2.006]
+
+
+def test_a_retry_from_nothing_leaves_nothing_of_what_was_before() -> None:
+    assert [each.attempt for each in standing([*points(1, 1, 2, 3), *points(2, 1)])] == [2]
+
+
+def test_two_records_of_one_step_are_one_point_of_each_metric() -> None:
+    records = [Metrics(1, 0.0, 10, {"loss": 2.0}), Metrics(1, 1.0, 10, {"eval_loss": 2.5, "loss": 1.5})]
+    found = curves(records)
+    assert (found["loss"].step, found["loss"].value) == ([10], [1.5])
+    assert found["eval_loss"].value == [2.5]
+
+
+def test_time_counts_training_and_not_the_gap_between_attempts() -> None:
+    records = [*points(1, 0, 10, began=100.0), *points(2, 10, 20, began=5000.0)]
+    assert curves(records)["loss"].seconds == [0.0, 10.0, 20.0]
+    assert [(each.step, each.offset) for each in attempts(records)] == [(0, 0.0), (10, 10.0)]
+
+
+def test_tokens_are_carried_on_where_a_record_does_not_say() -> None:
+    records = [Metrics(1, 0.0, 1, {"loss": 1.0, "tokens": 512}), Metrics(1, 0.0, 1, {"eval_loss": 1.0})]
+    assert curves(records)["eval_loss"].tokens == [512]
+
+
+def test_thinning_keeps_ends_extremes_and_gaps() -> None:
+    values: list[float | None] = [math.sin(n / 500) for n in range(20_000)]
+    values[7777], values[12_345] = 50.0, None
+    curve = Curve(list(range(20_000)), values, [float(n) for n in range(20_000)], [None] * 20_000)
+    found = thin(curve, 1000)
+    assert len(found.step) <= 1001
+    assert (found.step[0], found.step[-1]) == (0, 19_999)
+    assert 50.0 in found.value
+    assert found.value[found.step.index(12_345)] is None
+    assert found.step == sorted(found.step)
+
+
+record = st.builds(
+    Metrics,
+    attempt=st.integers(1, 3),
+    time=st.floats(0, 1e9),
+    step=st.integers(0, 30),
+    values=st.dictionaries(st.sampled_from(["loss", "x"]), st.none() | st.floats(-5, 5), min_size=1),
+)
+
+
+@given(st.lists(record, max_size=30))
+def test_whatever_was_written_every_curve_has_parallel_lists(records: list[Metrics]) -> None:
+    records.sort(key=lambda each: each.attempt)
+    for curve in as_json(records, 0)["series"].values():
+        assert len({len(values) for values in curve.values()}) == 1
+
+
+def test_loss_and_eval_loss_stand_together_and_first() -> None:
+    charts = charts_for(["grad_norm", "eval_loss", "loss", "reward_margin"])
+    assert [chart.title for chart in charts] == ["Loss", "Gradient norm", "Reward margin"]
+    series = {key: {"step": [1], "value": [2.0]} for key in ("loss", "eval_loss")}
+    made = figure(charts[0], series, "run-3")
+    assert [trace["meta"]["key"] for trace in made["data"]] == ["loss", "eval_loss"]
+    assert [trace["mode"] for trace in made["data"]] == ["lines", "lines+markers"]
+    assert made["data"][0]["meta"]["token"] == "run-3"
+
+
+def test_templates_take_their_colours_from_the_stylesheet() -> None:
+    tokens = parse_tokens(":root { --ink: light-dark(#111111, #eeeeee);\n --step: 4px; }")
+    assert tokens == {"ink": {"light": "#111111", "dark": "#eeeeee"}}
+    assert template("light") != template("dark")
+    assert set(themes()) == {"light", "dark"}
+    assert {f"run-{n}" for n in range(1, 6)} <= set(themes()["dark"]["colours"])
