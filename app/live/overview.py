@@ -44,7 +44,7 @@ class Overview:
 
     def after(self, version: int) -> list[bytes]:
         """The rows that changed since a version; all active ones for somebody new, or far behind."""
-        if 0 < version and self._forgotten <= version:
+        if version > 0 and self._forgotten <= version:
             return [line for at, line in self._changes if at > version]
         ended = [line for _, line in self._changes] if version else []
         return ended + [orjson.dumps(row) for row in self._rows.values()]
