@@ -46,6 +46,7 @@ def make_worker_app(
         worker_enable_remote_control=False,  # stopping a run is a wish on its row
         worker_redirect_stdouts=False,
         worker_pool_restarts=False,
+        worker_lost_wait=1.0,  # seconds until a pool process that was killed is replaced for good
     )
     workplace = Workplace(settings, name, devices, leaving, command)
     make_task(celery, workplace)

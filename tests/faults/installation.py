@@ -1,0 +1,82 @@
+"""A whole installation for fault tests: a database, a broker, and worker processes to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from app.db import Database
+from app.doorbell import Doorbell
+from app.settings import Settings
+from tests.worker.helpers import row
+from worker.processes import start_time, started_with
+from worker.trainer import MARK
+
+WORKER = Path(__file__).parent / "scripted_worker.py"
+ROOT = Path(__file__).parents[2]
+
+
+class Installation:
+    """Settings and a database as `preflab` would have them; every process that it starts is gone after the test."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.settings = settings
+        self.bell = Doorbell(settings)
+        self.database = Database(url, ring=self.bell.ring)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.log = settings.home / "worker.log"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        told = self.settings.model_dump(mode="json", exclude_defaults=True)
+        told["allowed_paths"] = ",".join(told["allowed_paths"])
+        names = {f"PREFLAB_{name.upper()}": str(value) for name, value in told.items()}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **names}
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd=self.settings.home,
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(self, script: str, visibility_timeout: int = 3600) -> subprocess.Popen[bytes]:
+        """A worker whose trainers follow the script."""
+        return self.start(str(WORKER), script, str(visibility_timeout))
+
+    def trainers(self, run_id: int) -> list[int]:
+        """The pids of all processes that train this run."""
+        mark = f"{MARK}={self.settings.run_folder(run_id)}"
+        return [pid for pid in started_with(mark) if start_time(pid) is not None]
+
+    def pool_process(self, run_id: int) -> int:
+        """The pid of the process that claimed the run."""
+        claim = row(self.database, run_id).claim
+        assert claim is not None
+        return int(claim["pid"])
+
+    def close(self) -> None:
+        for process in self.processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for pid in started_with(f"PREFLAB_HOME={self.settings.home}"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.bell.close(1)
+        self.database.dispose()
