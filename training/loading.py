@@ -10,11 +10,13 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from training import checkpoint
 from training.attention import embedding_rows
 from training.config import TrainingConfig
 from training.device import Device
 from training.errors import ModelError
 from training.model_files import Shape
+from training.rundir import ResolvedInput
 
 
 @dataclass
@@ -61,6 +63,21 @@ def load_model(folder: Path) -> Loaded:
         )
     source = model.dtype
     return Loaded(model.float(), source)
+
+
+def take_weights(loaded: Loaded, source: ResolvedInput | None) -> None:
+    """Put the weights of a checkpoint in place of the model's, where the input asks for one. Raises ModelError."""
+    if source is None or source.weights is None:
+        return
+    folder = Path(source.weights)
+    try:
+        checkpoint.load_weights(checkpoint.check(folder), loaded.model)
+    except checkpoint.Damaged as reason:
+        raise ModelError(
+            f"The checkpoint {folder.name} cannot be used: {reason}.",
+            "Take the run's model (without ?checkpoint), or another checkpoint. Those of a LoRA run are its adapter's.",
+            field="model",
+        ) from None
 
 
 def _first_sentence(error: Exception) -> str:

@@ -26,6 +26,7 @@ class ResolvedInput(BaseModel):
 
     reference: str
     path: str | None = None
+    weights: str | None = None  # a checkpoint whose weights replace those of the model at `path`
     sha256: str | None = None
     rows: int | None = None
 

@@ -78,11 +78,21 @@ def _check(
             return f"“{run.name}” is a {run.stage} run: it makes a model, not a data set."
         if run.state in states.UNSUCCESSFUL:
             return f"“{run.name}” is {run.state}: resume or retry it first."
+        if run.state == states.FINISHED:
+            return _check_checkpoint(RunDir(settings.run_folder(run.id)), reference)
         return None
     if reference.kind == "data":
         return None if find_dataset(session, reference) else _no_dataset(session, reference)
     if reference.kind == "path":
         return _check_path(settings, reference)
+    return None
+
+
+def _check_checkpoint(run_dir: RunDir, reference: Reference) -> str | None:
+    try:
+        find_checkpoint(run_dir, reference)
+    except LookupError as error:
+        return str(error)
     return None
 
 
@@ -166,7 +176,9 @@ def _resolve(
         if parent is None or parent.state != states.FINISHED:
             raise LookupError(f"The run “{reference.name}” that this one needs is gone or not finished.")
         assert parent.id is not None
-        return ResolvedInput(reference=text, path=str(_made_by(RunDir(settings.run_folder(parent.id)), reference)))
+        run_dir = RunDir(settings.run_folder(parent.id))
+        weights = find_checkpoint(run_dir, reference)
+        return ResolvedInput(reference=text, path=str(run_dir.model), weights=None if weights is None else str(weights))
     if reference.kind == "data":
         dataset = find_dataset(session, reference)
         if dataset is None:
@@ -181,16 +193,20 @@ def _resolve(
     return ResolvedInput(reference=text)
 
 
-def _made_by(run_dir: RunDir, reference: Reference) -> Path:
-    checkpoint = reference.options.get("checkpoint", "best")
-    if checkpoint == "best":
-        return run_dir.model
-    steps = sorted(run_dir.checkpoints.glob("step-*"))
-    if checkpoint != "last":
-        steps = [path for path in steps if path.name.removeprefix("step-").lstrip("0") == checkpoint.lstrip("0")]
-    if not steps:
-        raise LookupError(f"{reference} has no such checkpoint any more; the run keeps only its latest and its best.")
-    return steps[-1]
+def find_checkpoint(run_dir: RunDir, reference: Reference) -> Path | None:
+    """The checkpoint that a `run:` reference asks for; None for the best, which the run's model is.
+
+    Raises LookupError, which names the checkpoints that there are.
+    """
+    wanted = reference.options.get("checkpoint", "best")
+    if wanted == "best":
+        return None
+    steps = {int(path.name.removeprefix("step-")): path for path in run_dir.checkpoints.glob("step-*")}
+    step = max(steps, default=-1) if wanted == "last" else int(wanted)
+    if step not in steps:
+        kept = ", ".join(map(str, sorted(steps))) or "none"
+        raise LookupError(f"“{reference.name}” keeps no checkpoint of step {wanted}. It has: {kept}.")
+    return steps[step]
 
 
 def dataset_path(settings: Settings, sha256: str) -> Path:

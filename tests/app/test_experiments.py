@@ -6,7 +6,9 @@ from sqlmodel import select
 from app.errors import Conflict, Invalid, NotFound
 from app.experiments import service, spec
 from app.models import Experiment, Run
+from app.runs import inputs, lease
 from app.runs import service as runs
+from training.config import parse_config
 
 SFT = {"stage": "sft", "model": "new:tiny", "dataset": "path:chats.jsonl"}
 
@@ -103,6 +105,24 @@ def test_a_failed_parent_must_be_resumed_before_it_is_built_on(database, setting
         runs.stop(session, parent.id)
     with pytest.raises(Invalid, match="“a” is stopped: resume or retry it first"):
         launch(database, settings, {"name": "next", "runs": {"b": {**SFT, "model": "run:first/a"}}})
+
+
+def test_a_checkpoint_that_a_finished_run_does_not_keep_is_refused_with_those_it_keeps(database, settings, chats):
+    _, (parent,) = launch(database, settings, {"name": "first", "runs": {"a": SFT}})
+    for step in (20, 40):
+        (settings.run_folder(parent.id) / f"checkpoints/step-{step:06d}").mkdir(parents=True)
+    with database.write() as session:
+        lease.claim_next(session, {})
+        assert lease.finish(session, parent.id, 1)
+    with pytest.raises(Invalid, match=r"“first/a” keeps no checkpoint of step 30. It has: 20, 40."):
+        launch(database, settings, {"name": "next", "runs": {"b": {**SFT, "model": "run:first/a?checkpoint=30"}}})
+    for wanted, weights in (("20", "step-000020"), ("last", "step-000040"), ("best", None)):
+        model = f"run:first/a?checkpoint={wanted}"
+        _, (child,) = launch(database, settings, {"name": f"from-{wanted}", "runs": {"b": {**SFT, "model": model}}})
+        with database.read() as session:
+            found = inputs.resolve_inputs(session, settings, child, parse_config(child.config))[model]
+        assert found.path == str(settings.run_folder(parent.id) / "model")
+        assert (found.weights and found.weights.rpartition("/")[2]) == weights
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.jsonl", "link.jsonl", "folder/../../outside.jsonl"])

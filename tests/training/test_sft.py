@@ -25,7 +25,7 @@ from tests.training.small import (
 from training.batches import examples_of_step
 from training.data.encoding import TokenSet
 from training.errors import DataError, DiskFull, Diverged, InputError, ModelError, OutOfMemory
-from training.rundir import RunDir
+from training.rundir import ResolvedInput, RunDir
 from training.stages.sft import SftTask
 
 
@@ -112,6 +112,19 @@ def test_a_stopped_run_goes_on_to_the_last_bit_wherever_it_was_stopped(
     # Only the step that was cut short is made twice, so nothing is journalled twice.
     steps = [record.step for record in records(run_dir, "metrics") if "loss" in record.body["values"]]
     assert steps == list(range(1, 10))
+
+
+def test_a_run_can_begin_from_any_checkpoint_of_another(small_model: Path, small_data: Path, tmp_path: Path) -> None:
+    parent, first = make_run(tmp_path / "a", small_model, small_data, max_steps=6, save_every=3, eval_every=3)
+    train(parent, first)
+    child, second = make_run(tmp_path / "b", parent.model, small_data, eval_every=3)
+    reference = f"path:{parent.model}"
+    weights = str(parent.checkpoints / "step-000003")
+    source = ResolvedInput(reference=reference, path=str(parent.model), weights=weights)
+    train(child, second.model_copy(update={"inputs": second.inputs | {reference: source}}))
+    then = metrics(parent, "eval_loss")
+    assert metrics(child)[0, "eval_loss"] == pytest.approx(then[3, "eval_loss"], rel=1e-6)
+    assert then[3, "eval_loss"] != then[6, "eval_loss"]
 
 
 def test_a_finished_run_that_did_not_say_so_finishes_without_training(

@@ -24,7 +24,7 @@ from training.export import export_model, model_card
 from training.forward import Forward, prepare_forward, scored_count
 from training.generate import generate, set_ends
 from training.journal import Journal
-from training.loading import Loaded, check_vocabulary, load_model, new_model, prepare_for_training
+from training.loading import Loaded, check_vocabulary, load_model, new_model, prepare_for_training, take_weights
 from training.loop import Loop
 from training.losses import sft_loss
 from training.model_files import Shape
@@ -44,10 +44,11 @@ def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop
 
     # 2. The model, on its device.
     journal.status("loading the model")
-    if isinstance(source, Shape):  # noqa: SIM108 (one line hides that there are two ways)
+    if isinstance(source, Shape):
         loaded = new_model(source, prepared.tokenizer, config.seed)
     else:
         loaded = load_model(source)
+        take_weights(loaded, run.inputs.get(config.model))
     check_vocabulary(loaded.model, prepared.tokenizer)
     set_ends(loaded.model, prepared.tokenizer)
     device = choose_device(config.precision, loaded.parameters)
