@@ -20,10 +20,11 @@ from app.db import Database
 from app.doorbell import Doorbell
 from app.errors import AppError
 from app.settings import Settings, load_settings
-from worker.celery_app import Leaving, make_worker_app
+from worker.celery_app import make_worker_app
 from worker.devices import Device, NoDevice, find
 from worker.reaper import Reaper
 from worker.slots import WorkerName, free_slots, worker_name
+from worker.tasks import Leaving
 from worker.trainer import COMMAND
 from worker.watch import Watch
 

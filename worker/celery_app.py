@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import mmap
 import os
 import signal
 import threading
@@ -18,23 +17,10 @@ from app.doorbell import make_celery
 from app.settings import Settings
 from worker.devices import Device
 from worker.slots import WorkerName
-from worker.tasks import Workplace, make_task
+from worker.tasks import Leaving, Workplace, make_task
 
 PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
-
-
-class Leaving:
-    """One byte of memory that the worker shares with the pool processes that it forks: "finish, we leave"."""
-
-    def __init__(self) -> None:
-        self._byte = mmap.mmap(-1, 1)
-
-    def set(self) -> None:
-        self._byte[0] = 1
-
-    def __call__(self) -> bool:
-        return self._byte[0] == 1
 
 
 def make_worker_app(
@@ -54,14 +40,7 @@ def make_worker_app(
 
     def begin_process(**_: Any) -> None:
         end_with(main)
-        signal.signal(signal.SIGTERM, leave_process)
         workplace.open()
-
-    def leave_process(*_: Any) -> None:
-        """Some service managers send SIGTERM to every process: one that trains lets its trainer save first."""
-        leaving.set()
-        if not workplace.busy:
-            os._exit(0)
 
     def leave(**_: Any) -> None:
         log.info("Leaving: runs are asked to save, and go back to the queue.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import mmap
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celery import Celery
@@ -24,6 +27,19 @@ from worker.slots import WorkerName, free_slot
 log = logging.getLogger(__name__)
 
 
+class Leaving:
+    """One byte of memory that the worker shares with the pool processes that it forks: "finish, we leave"."""
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        self._byte[0] = 1
+
+    def __call__(self) -> bool:
+        return self._byte[0] == 1
+
+
 class Workplace:
     """What one pool process works with. `open` is called after the fork: nothing in it may cross one."""
 
@@ -32,12 +48,11 @@ class Workplace:
         settings: Settings,
         name: WorkerName,
         devices: Sequence[Device],
-        leaving: Callable[[], bool],
+        leaving: Leaving,
         command: Sequence[str] = trainer.COMMAND,
     ) -> None:
         self.settings, self.name, self.devices, self.leaving, self.command = settings, name, devices, leaving, command
         self.database: Database
-        self.busy = False
 
     def open(self) -> None:
         """Connect: with its own engine, and its own doorbell for the runs that it queues."""
@@ -46,14 +61,22 @@ class Workplace:
     def work(self) -> int:
         """Claim and train until nothing is queued, every device is taken, or the worker leaves. Returns how many."""
         done = 0
-        self.busy = True
-        try:
-            with free_slot(self.name, self.devices) as device:
-                while device is not None and not self.leaving() and self.work_once(device):
-                    done += 1
-        finally:
-            self.busy = False
+        with self._patience(), free_slot(self.name, self.devices) as device:
+            while device is not None and not self.leaving() and self.work_once(device):
+                done += 1
         return done
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Some service managers send SIGTERM to every process: one that trains lets its trainer save first.
+
+        Set anew for each task, since Celery sets its own after a process has begun.
+        """
+        before = signal.signal(signal.SIGTERM, lambda *_: self.leaving.set())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def work_once(self, device: Device) -> bool:
         """Claim one run and see it through. False where nothing was queued, or the database is out of reach."""

@@ -103,7 +103,7 @@ def test_a_replaced_pool_process_survives_the_beginning_of_a_shutdown(embedded):
     worker = embedded.worker(TRAINING.replace("sys.exit(Exit", "time.sleep(1.5); journal.log('saved'); sys.exit(Exit"))
     until(lambda: trains(embedded, run_id, 5))
     os.kill(embedded.pool_process(run_id), signal.SIGKILL)
-    until(lambda: row(embedded.database, run_id).attempt == 2 and trains(embedded, run_id, 5))
+    until(lambda: any(event.attempt == 2 for event in events(embedded.database, run_id, "metrics")))
     worker.terminate()
     assert worker.wait(15) == 0
     assert state(embedded, run_id) == states.QUEUED
