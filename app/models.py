@@ -33,6 +33,7 @@ class Run(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("experiment_id", "name"),
         Index("ix_run_queue", "state", "priority", "queued_at"),
+        {"sqlite_autoincrement": True},  # the id of a deleted run never comes back: its directory and cursors are gone
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -19,7 +19,7 @@ from app.experiments import service as experiments
 from app.experiments import spec as specs
 from app.models import Experiment, Run, Worker
 from app.runs import forms, states
-from app.runs.inputs import allowed_path, check_inputs, find_dataset, find_run
+from app.runs.inputs import allowed_path, check_inputs, find_dataset, find_run, pinned
 from app.runs.plan import DataFacts, Machine, ModelSize, plan, warnings
 from app.settings import Settings
 from training.config import STAGES, InvalidConfig, StageConfig, TrainingConfig, parse_config
@@ -122,15 +122,33 @@ def check_length(config: TrainingConfig, model: ModelSize) -> None:
 
 def data_facts(session: Session, config: TrainingConfig) -> DataFacts:
     """Rows and characters of all data sets together, where all of them are uploads."""
-    rows, characters = 0, 0.0
+    rows, characters, turns = 0, 0.0, 0
+    measured = _measured_length(session, config)
     for text in config.dataset:
         reference = parse_reference(text)
         dataset = find_dataset(session, reference) if reference.kind == "data" else None
         if dataset is None:
-            return DataFacts(rows=reference.rows if len(config.dataset) == 1 else None)
+            return DataFacts(rows=reference.rows if len(config.dataset) == 1 else None, measured=measured)
         rows += dataset.rows
         characters += float(dataset.facts.get("characters", math.nan))
-    return DataFacts(rows, None if math.isnan(characters) else round(characters))
+        turns += int(dataset.facts.get("turns", 0))
+    return DataFacts(rows, None if math.isnan(characters) else round(characters), turns, measured)
+
+
+def _measured_length(session: Session, config: TrainingConfig) -> float | None:
+    """Tokens an example, of the latest run with the same model, data and longest example."""
+    same = pinned(session, config).model_dump(mode="json", include={"model", "dataset", "max_length"})
+    for content, summary in _earlier(session, config):
+        tokens = summary.get("tokens", {})
+        if tokens.get("last") and tokens.get("step") and same.items() <= content.items():
+            return float(tokens["last"]) / tokens["step"] / int(content["batch_size"])
+    return None
+
+
+def _earlier(session: Session, config: TrainingConfig) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """(config, summary) of the latest runs of this stage that began."""
+    statement = select(Run.config, Run.summary).where(Run.stage == config.stage, col(Run.started_at).is_not(None))
+    return [(content, summary) for content, summary in session.exec(statement.order_by(col(Run.id).desc()).limit(50))]
 
 
 def model_size(session: Session, settings: Settings, reference: Reference, owner: Experiment | None) -> ModelSize:
@@ -190,9 +208,8 @@ def find_machine(session: Session, settings: Settings, config: TrainingConfig) -
     """The device of the worker that was seen last, and how fast an earlier run of this model was."""
     worker = session.exec(select(Worker).order_by(col(Worker.seen_at).desc()).limit(1)).first()
     device = worker.devices[0] if worker is not None and worker.devices else {}
-    statement = select(Run.config, Run.summary).where(Run.stage == config.stage, col(Run.started_at).is_not(None))
     speed = None
-    for content, summary in session.exec(statement.order_by(col(Run.id).desc()).limit(50)):
+    for content, summary in _earlier(session, config):
         value = summary.get("tokens_per_second", {}).get("last")
         if content.get("model") == config.model and value:
             speed = float(value)

@@ -10,14 +10,17 @@ from training.config import TrainingConfig
 
 FULL_RATE, LORA_RATE, FRESH_RATE = 2e-4, 2e-3, 1e-2  # learning rates above which a warning is due
 CHARACTERS_PER_TOKEN = 4.0  # of English, in a common vocabulary
+TOKENS_PER_TURN = 5.0  # that a chat template adds: the role, and where it begins and ends
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of the data of a run. `rows` and `characters` of all its data sets together."""
+    """What is known of the data of a run: sums over all its data sets. `measured`: tokens an example, of an earlier run."""
 
     rows: int | None = None
     characters: int | None = None
+    turns: int = 0
+    measured: float | None = None
     unknown: str = "It is counted when the run starts."
 
 
@@ -79,10 +82,17 @@ def counts(config: TrainingConfig, data: DataFacts) -> Counts:
         seen = steps * config.batch_size
         if config.max_steps is None and examples is not None:
             seen = round(config.epochs * examples)
-        if data.rows and data.characters is not None:
-            mean = min(config.max_length, data.characters / data.rows / CHARACTERS_PER_TOKEN)
-            tokens = round(seen * mean)
+        mean = tokens_per_example(data)
+        if mean is not None:
+            tokens = round(seen * min(config.max_length, mean))
     return Counts(examples, held_back, steps, seen, tokens)
+
+
+def tokens_per_example(data: DataFacts) -> float | None:
+    """As an earlier run had, else by the number of characters and turns."""
+    if data.measured is not None or not data.rows or data.characters is None:
+        return data.measured
+    return (data.characters / CHARACTERS_PER_TOKEN + data.turns * TOKENS_PER_TURN) / data.rows
 
 
 def memory(config: TrainingConfig, model: ModelSize) -> int | None:
@@ -151,7 +161,8 @@ def _steps(config: TrainingConfig, found: Counts, data: DataFacts) -> tuple[str,
 def _tokens(found: Counts, data: DataFacts) -> tuple[str, str]:
     if found.tokens is None:
         return "", data.unknown
-    return f"about {short(found.tokens)}", "at four characters a token"
+    note = "as an earlier run had" if data.measured is not None else "at four characters a token"
+    return f"about {short(found.tokens)}", note
 
 
 def _model(config: TrainingConfig, model: ModelSize) -> tuple[str, str]:

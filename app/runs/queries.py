@@ -156,7 +156,7 @@ def fraction(run: Run) -> float:
 
 
 def device(run: Run) -> str:
-    """Where it runs, or ran last."""
+    """Where it runs."""
     claim = run.claim or {}
     return " · ".join(str(claim[key]) for key in ("worker", "device") if claim.get(key))
 

@@ -63,6 +63,16 @@ async function redraw() {
     showTimes(at(name));
   }
   total = Number(at("progress").dataset.total) || total;
+  showAttempt();
+}
+
+let series = null;
+
+// "attempt 3: went on from step 400"
+function showAttempt() {
+  const last = series?.attempts.at(-1);
+  if (!last || last.attempt < 2 || !at("attempt").textContent.includes(last.attempt)) return;
+  at("attempt").textContent = `attempt ${last.attempt}: ` + (last.step > 1 ? `went on from step ${count(last.step - 1)}` : "began again");
 }
 
 // ---- verbs
@@ -107,7 +117,7 @@ async function load() {
 
 async function start() {
   const [loaded, rows] = await load();
-  const series = new Series(loaded);
+  series = new Series(loaded);
   const charts = new Charts(at("charts"), JSON.parse(at("themes").textContent), series);
   charts.show(loaded.charts);
   at("controls").hidden = !loaded.charts.length;
@@ -123,12 +133,13 @@ async function start() {
     series.tokens = loss.tokens.at(-1);
     showProgress(loss.step.at(-1));
   }
+  showAttempt();
   at("live").dataset.step = loss?.step.at(-1) ?? "";
-  new RunStream({ [id]: loaded.cursor }, (events) => take(events, series, charts));
+  new RunStream({ [id]: loaded.cursor }, (events) => take(events, charts));
   globalThis.preflab = { series, log }; // for the curious, and for tests
 }
 
-async function take(events, series, charts) {
+async function take(events, charts) {
   let added = false;
   const fresh = [];
   for (const event of events) {

@@ -79,3 +79,8 @@ def test_numbers_in_words() -> None:
     assert [in_bytes(n) for n in (100, 2048, 5 << 30, 80 << 30)] == ["100 B", "2.0 KiB", "5.0 GiB", "80 GiB"]
     assert [duration(n) for n in (5, 65, 1200, 4000, 200_000)] == ["5 s", "1 min 5 s", "20 min", "1 h 6 min", "2 d 7 h"]
     assert [metric(n) for n in (None, 2.5, 12345.6, 0.00012)] == ["–", "2.5000", "12,346", "0.00012"]
+
+
+def test_an_earlier_run_of_the_same_data_says_how_long_its_examples_are() -> None:
+    found = counts(config(eval_fraction=0, max_steps=10, batch_size=10), DataFacts(rows=1000, measured=37.5))
+    assert found.tokens == 3750
