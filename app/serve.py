@@ -87,6 +87,8 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
         lifespan="on",
         ws="none",
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn ends in order, then raises the signal once more
     Server(config, app.state.closing).run(sockets=[listener])
 
 

@@ -52,15 +52,15 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which one would look. A check that breaks is a finding too."""
     for check in (home, disk, database, workers, broker):
-        yield _guarded(check, settings)
+        yield guarded(check, settings)
     torch = _torch()
     yield torch_finding(torch)
     yield gpu_finding(torch)
     yield flash_attention(torch)
-    yield _guarded(hub, settings)
+    yield guarded(hub, settings)
 
 
-def _guarded(check: Callable[[Settings], Finding], settings: Settings) -> Finding:
+def guarded(check: Callable[[Settings], Finding], settings: Settings) -> Finding:
     try:
         return check(settings)
     except AppError as error:
