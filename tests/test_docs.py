@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.docs import configuration
 from app.runs.states import ARROWS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,3 +28,7 @@ def test_every_link_to_a_file_leads_to_one(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith(("http:", "https:", "mailto:")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_configuration_page_is_what_the_code_makes():
+    assert (ROOT / "docs/configuration.md").read_text() == configuration(), "run `python -m app.docs`"
