@@ -164,12 +164,12 @@ def model_size(session: Session, settings: Settings, reference: Reference, owner
     if reference.kind == "run":
         run = find_run(session, reference.name, owner)
         if run is None or run.id is None or run.state != states.FINISHED:
-            return ModelSize(unknown="Known once that run has finished.")
+            return ModelSize(unknown="until that run has finished")
         folder = RunDir(settings.run_folder(run.id)).model
         if folder.is_dir():
             return _inspected(folder)
-        return ModelSize(unknown="That run's model lies on another machine.")
-    return ModelSize(unknown="Known once a worker has it from the Hub.")
+        return ModelSize(unknown="since that run's model lies on another machine")
+    return ModelSize(unknown="until a worker has it from the Hub")
 
 
 def _inspected(folder: Path) -> ModelSize:

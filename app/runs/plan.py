@@ -21,7 +21,7 @@ class DataFacts:
     characters: int | None = None
     turns: int = 0
     measured: float | None = None
-    unknown: str = "It is counted when the run starts."
+    unknown: str = "until the run starts and counts it"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ModelSize:
     max_positions: int | None = None
     dtype_bytes: int = 4
     fresh: bool = False
-    unknown: str = "Known once the model is there."
+    unknown: str = "until the model is there"
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ def _memory(config: TrainingConfig, model: ModelSize, machine: Machine) -> tuple
 
 def _time(found: Counts, machine: Machine) -> tuple[str, str]:
     if found.tokens is None:
-        return "", "Known once the tokens are."
+        return "", "as long as the tokens are"
     if machine.speed is None:
-        return "", "Unknown until a run of this model has been timed."
+        return "", "until a run of this model has been timed"
     return f"about {duration(found.tokens / machine.speed)}", f"at {machine.speed:,.0f} tokens/s, as an earlier run had"
 
 

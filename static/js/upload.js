@@ -26,7 +26,7 @@ function put(file, name, onProgress) {
   });
 }
 
-function complain(status, error) {
+function complain(status, name, error) {
   const list = document.createElement("ul");
   list.className = "problems";
   for (const [place, message] of Object.entries(error.fields)) {
@@ -35,7 +35,8 @@ function complain(status, error) {
     item.append(Object.assign(document.createElement("b"), { textContent: place }), ` ${message}`);
     list.append(item);
   }
-  const said = Object.assign(document.createElement("p"), { className: "error", textContent: error.sentence });
+  const sentence = list.children.length ? `${name} was not taken in. Correct these lines, then choose it again:` : error.sentence;
+  const said = Object.assign(document.createElement("p"), { className: "error", textContent: sentence });
   status.replaceChildren(said, ...(list.children.length ? [list] : []));
 }
 
@@ -43,7 +44,7 @@ function complain(status, error) {
 export function uploads(area, nameFor, done) {
   const input = area.querySelector("input[type=file]");
   const bar = area.querySelector("progress");
-  const status = area.querySelector("#upload-status");
+  const status = document.getElementById("upload-status");
 
   async function take(file) {
     if (!file) return;
@@ -59,7 +60,7 @@ export function uploads(area, nameFor, done) {
       done(dataset);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      complain(status, error);
+      complain(status, file.name, error);
     } finally {
       bar.hidden = true;
       input.value = "";
