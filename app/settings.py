@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +94,7 @@ class Settings(BaseSettings):
             raise ValueError("PREFLAB_LEASE_SECONDS must be at least three times PREFLAB_BEAT_SECONDS")
         return self
 
-    @cached_property
+    @property
     def database(self) -> str:
         """The database's URL, the default filled in."""
         return self.database_url or f"sqlite+pysqlite:///{self.home / 'preflab.db'}"

@@ -120,7 +120,7 @@ def parse_sets(texts: Sequence[str], *, example: str) -> dict[str, Any]:
             raise Invalid(f"“{text[:80]}” is no setting.", f"Write --set {example}.")
         try:
             found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             found[key.strip()] = value
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from app.cli.links import server_address, shown_address
 from app.db import Database
 from app.errors import Invalid
 from app.settings import load_settings
+from app.system import queries
 
 db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
 token = typer.Typer(help="Who may come in.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,6 +38,7 @@ class RoleName(enum.StrEnum):
 
 def add_to(cli: typer.Typer) -> None:
     cli.command("doctor")(doctor)
+    cli.command("workers")(workers)
     cli.add_typer(db, name="db")
     cli.add_typer(token, name="token")
 
@@ -53,6 +56,33 @@ def doctor(as_json: AsJson = False) -> None:
             if finding.hint:
                 print(f"{'':22} {finding.hint}")
     if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def workers(
+    here: Annotated[bool, typer.Option("--here", help="Only this machine's; exit code 1 where none is alive.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The workers that were seen, and their devices."""
+    with bench() as opened, opened.database.read() as session:
+        found = queries.workers(session)
+    if here:
+        found = [row for row in found if row["host"] == socket.gethostname()]
+    if as_json:
+        emit({"rows": found})
+    else:
+        rows = [
+            [
+                row["name"],
+                "alive" if row["alive"] else f"silent since {moment(row['seen_at'])}",
+                ", ".join(device["name"] for device in row["devices"]),
+            ]
+            for row in found
+        ]
+        table(
+            ["worker", "state", "devices"], rows, "No worker was seen yet: `preflab up` or `preflab worker` starts one."
+        )
+    if here and not any(row["alive"] for row in found):
         raise typer.Exit(1)
 
 

@@ -21,6 +21,7 @@ from sqlmodel import Session, col, func, select
 
 from app.datasets import queries
 from app.db import Database, one_at_a_time
+from app.disk import check_space
 from app.errors import Conflict, Invalid, NotFound, Unavailable
 from app.models import Dataset
 from app.runs.inputs import dataset_path
@@ -69,6 +70,7 @@ def arrival(settings: Settings, filename: str, expected: int = 0) -> Iterator[Ar
     _sweep(settings)
     folder = settings.datasets_folder / f"{INCOMING}{secrets.token_hex(8)}"
     with _disk_errors():
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
     try:
         path = folder / _harmless(filename)
@@ -172,18 +174,6 @@ def check_name(name: str) -> None:
         raise Invalid(f"“{name[:100]}” cannot be a data set's name.", sentence, fields={"name": sentence})
 
 
-def check_space(settings: Settings, needed: int = 0) -> None:
-    """Raises Unavailable where so many bytes more would leave too little room."""
-    with _disk_errors():
-        settings.datasets_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free = shutil.disk_usage(settings.datasets_folder).free
-    if free - needed < settings.min_free_disk_bytes:
-        raise Unavailable(
-            f"The disk of {settings.home} has {free / 1e9:.1f} GB left, which is too little for this.",
-            "Free some space: old runs and data sets can be deleted. PREFLAB_MIN_FREE_DISK_BYTES is the floor.",
-        )
-
-
 @contextlib.contextmanager
 def _disk_errors() -> Iterator[None]:
     try:
@@ -202,7 +192,8 @@ def _disk_errors() -> Iterator[None]:
 
 def _harmless(filename: str) -> str:
     """A name that names only a file in its folder: it is what messages call the file."""
-    name = "".join(character for character in Path(filename).name if character.isprintable())[:100]
+    name = "".join(character for character in Path(filename).name if character.isprintable())
+    name = name.encode()[:200].decode(errors="ignore")  # file systems take 255 bytes
     return name if name.strip(".") else "data.jsonl"
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
 from app.db import one_at_a_time
+from app.disk import check_space
 from app.errors import Conflict, Invalid, NotFound
 from app.experiments import spec as specs
 from app.models import Experiment, Run
@@ -72,6 +73,7 @@ def _taken(name: str) -> Conflict:
 def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> tuple[Experiment, list[Run]]:
     """Launch a whole graph, or nothing of it. Raises Invalid, with fields named `run.field`, or Conflict."""
     planned = specs.plan(spec)
+    check_space(settings)
     one_at_a_time(session, "launch")
     experiment = create(session, spec.name, spec.question, spec.model_dump(mode="json", exclude_defaults=True))
     names = frozenset(run.name for run in planned)
@@ -106,6 +108,7 @@ def launch_one(
     if name and not NAME.fullmatch(name):
         sentence = "Letters, digits, dots, dashes and underscores, 100 at most."
         raise Invalid(f"“{name[:100]}” cannot be a run's name.", sentence, fields={"name": sentence})
+    check_space(settings)
     one_at_a_time(session, "launch")
     owner = get_or_create(session, experiment)
     inputs = check_inputs(session, settings, config, owner)

@@ -22,6 +22,7 @@ from sqlmodel import col, select
 from app import migrations
 from app.database_errors import from_database
 from app.db import Database
+from app.disk import free_bytes
 from app.errors import AppError
 from app.models import Worker
 from app.settings import Settings
@@ -84,10 +85,9 @@ def home(settings: Settings) -> Finding:
 
 
 def disk(settings: Settings) -> Finding:
-    place = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
-    usage = shutil.disk_usage(place)
-    detail = f"{usage.free / 1e9:,.1f} of {usage.total / 1e9:,.1f} GB are free."
-    if usage.free < settings.min_free_disk_bytes:
+    free = free_bytes(settings)
+    detail = f"{free / 1e9:,.1f} GB are free."
+    if free < settings.min_free_disk_bytes:
         return Finding("disk", False, detail, "Delete old runs; uploads and launches are refused until then.")
     return Finding("disk", True, detail)
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import time
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,7 @@ import typer
 
 from app.cli import cli
 from app.experiments import spec
-from app.models import Event, Run
+from app.models import Event, Run, Worker
 from app.runs import states
 from tests.app.command import preflab
 
@@ -48,6 +49,9 @@ def before(command, database):
     with database.write() as session:
         if command.startswith("runs list"):
             measured(session)
+        if command.startswith("workers"):
+            devices = [{"key": "cpu", "name": "a CPU"}]
+            session.add(Worker(name="w", host="h", pid=1, started_at=0.0, seen_at=time.time(), devices=devices))
         if command.startswith("runs retry"):
             states.move(session, 1, states.I)
 
