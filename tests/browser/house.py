@@ -80,11 +80,7 @@ class House:
 
     def close(self) -> None:
         if self.server is not None and self.server.poll() is None:
-            self.server.terminate()
-            try:
-                self.server.wait(10)
-            except subprocess.TimeoutExpired:
-                self.server.kill()
+            self.kill()
         self.database.dispose()
 
     def login(self, role: Role = Role.ADMIN) -> str:
