@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from app.database_errors import from_database, unexpected
 from app.errors import AppError, Forbidden, Invalid, NotAllowed, NotFound, SignInNeeded, TooLarge
 from app.web import page
+from training.config import NO_TEXT
 
 
 def install(app: FastAPI) -> None:
@@ -66,6 +67,9 @@ def understand(error: Exception) -> AppError:
 
 def _from_http(error: HTTPException) -> AppError:
     known: dict[int, AppError] = {
+        400: AppError(
+            "The request's body cannot be read.", "Send JSON in UTF-8, neither deep nor with endless numbers."
+        ),
         403: Forbidden(str(error.detail)),
         404: NotFound("There is no such page.", "Check the address."),
         405: NotAllowed("This address does not take this method.", "/api/docs lists what there is."),
@@ -81,5 +85,6 @@ def _from_validation(problems: Sequence[Any]) -> Invalid:
         if problem["type"] == "json_invalid":
             return Invalid(f"The request's body is not JSON: {problem.get('ctx', {}).get('error', problem['msg'])}.")
         place = [str(part) for part in problem["loc"] if part not in {"body", "query", "path", "header"}]
-        fields.setdefault(".".join(place) or "body", f"{problem['msg']}.")
+        sentence = NO_TEXT if problem["type"] == "string_unicode" else f"{problem['msg']}."
+        fields.setdefault(".".join(place) or "body", sentence)
     return Invalid(" ".join(f"{name}: {message}" for name, message in fields.items()), fields=fields)

@@ -233,6 +233,8 @@ class SftConfig(TrainingConfig):
     )  # fmt: skip
 
 
+NO_TEXT = "Holds half of a surrogate pair (such as \\ud83d alone), which is no character: leave it out."
+
 STAGES: dict[str, type[StageConfig]] = {"sft": SftConfig}
 """Every stage that this version can run, by name. `training/stages/<name>.py` runs it."""
 
@@ -286,6 +288,7 @@ def _sentence(problem: Any, field: Any) -> str:
         "extra_forbidden": "There is no such setting.",
         "literal_error": f"Choose one of: {context.get('expected', '')}.".replace("'", ""),
         "finite_number": "Must be a finite number.",
+        "string_unicode": NO_TEXT,
     }
     if kind.startswith(("int", "float")):
         whole = "whole " if kind.startswith("int") else ""

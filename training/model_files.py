@@ -16,6 +16,7 @@ from training.safetensors_files import Tensor, read_header
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight")
 TRAINABLE = frozenset({"F64", "F32", "F16", "BF16"})
+WHO_MAY_READ = "Check that it is a plain file, and that the user who runs Preflab may read it."
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 
 
@@ -39,6 +40,16 @@ class ModelFacts:
 
 def inspect_model(folder: Path, max_length: int | None = None) -> ModelFacts:
     """Check a folder from which training is to start. Raises ModelError; InputError where max_length is too long."""
+    try:
+        facts = _inspect(folder)
+    except OSError as error:
+        raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}.", WHO_MAY_READ) from None
+    if max_length is not None:
+        check_length(max_length, facts.max_positions)
+    return facts
+
+
+def _inspect(folder: Path) -> ModelFacts:
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}.", "Check the path; it names the folder of config.json.")
     config = read_model_config(folder)
@@ -46,13 +57,17 @@ def inspect_model(folder: Path, max_length: int | None = None) -> ModelFacts:
     tensors = [tensor for file in files for tensor in read_header(file)]
     facts = _facts(folder, config, files, tensors)
     _check_vocabulary(folder, facts)
-    if max_length is not None and facts.max_positions is not None and max_length > facts.max_positions:
+    return facts
+
+
+def check_length(max_length: int, most: int | None) -> None:
+    """Raise InputError where examples may be longer than the model reads; None: it does not say how much it reads."""
+    if most is not None and max_length > most:
         raise InputError(
-            f"{max_length:,} tokens are asked of a model that reads {facts.max_positions:,} at most.",
-            f"Set “Longest example” to {facts.max_positions:,} or less.",
+            f"{max_length:,} tokens are asked of a model that reads {most:,} at most.",
+            f"Set “Longest example” to {most:,} or less.",
             field="max_length",
         )
-    return facts
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
@@ -88,7 +103,7 @@ def _read_json(path: Path, missing: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(missing, "Name a folder that transformers' save_pretrained wrote.") from None
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check who may read it.") from None
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", WHO_MAY_READ) from None
     except orjson.JSONDecodeError as error:
         raise ModelError(f"{path} is not valid JSON: {error}.", "Copy or download the file again.") from None
     if not isinstance(content, dict):
@@ -242,6 +257,14 @@ NEW_SHAPES: dict[str, Shape] = {
     "medium": Shape(512, 8, 8, 4, 1408, 8192, 2048, 0.02),
 }
 """What `new:<shape>` makes: 0.03, 0.7, 5.5 and 28 million parameters. Small widths want a wider initial spread."""
+
+
+def find_shape(name: str, max_length: int) -> Shape:
+    """The shape of a `new:` model that is to read examples so long. Raises InputError."""
+    if name not in NEW_SHAPES:
+        raise InputError(f"There is no shape “{name}”.", f"Choose one of: {', '.join(NEW_SHAPES)}.", field="model")
+    check_length(max_length, NEW_SHAPES[name].max_positions)
+    return NEW_SHAPES[name]
 
 
 def estimate_parameters(config: Mapping[str, Any]) -> int:

@@ -23,7 +23,7 @@ from training.errors import DataError, InputError
 from training.files import disk_errors
 from training.hub import fetch_model
 from training.journal import Journal
-from training.model_files import NEW_SHAPES, Shape, inspect_model
+from training.model_files import Shape, find_shape, inspect_model
 from training.references import parse_reference
 from training.rundir import RunDir, RunFile, write_json
 from training.throttle import Throttle
@@ -62,7 +62,7 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
     """The model's folder, fetched if need be, or the shape of a new one; checked to fit the config."""
     reference = parse_reference(config.model)
     if reference.kind == "new":
-        return _new_shape(reference.name, config.max_length)
+        return find_shape(reference.name, config.max_length)
     if reference.kind == "hf":
         folder = fetch_model(reference, journal)
     else:
@@ -74,19 +74,6 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
         folder = Path(found.path)
     inspect_model(folder, config.max_length)
     return folder
-
-
-def _new_shape(name: str, max_length: int) -> Shape:
-    if name not in NEW_SHAPES:
-        raise InputError(f"There is no shape “{name}”.", f"Choose one of: {', '.join(NEW_SHAPES)}.", field="model")
-    shape = NEW_SHAPES[name]
-    if max_length > shape.max_positions:
-        raise InputError(
-            f"{max_length:,} tokens are asked of a model that reads {shape.max_positions:,} at most.",
-            f"Set “Longest example” to {shape.max_positions:,} or less.",
-            field="max_length",
-        )
-    return shape
 
 
 def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal) -> Prepared:

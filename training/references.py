@@ -72,7 +72,9 @@ def parse_reference(text: str) -> Reference:
     kind, colon, rest = text.partition(":")
     if not colon or kind not in KINDS:
         raise BadReference(f"“{text[:80]}” is no reference. Begin with one of: {', '.join(FORMS.values())}.")
-    if not rest or any(ord(character) < 32 for character in text):
+    if any(ord(character) < 32 for character in text):
+        raise BadReference("A reference holds no line break or other control character. Leave it out.")
+    if not rest:
         raise BadReference(f"Something is missing after “{kind}:”. The form is {FORMS[kind]}.")
     name, version, options = _split(kind, rest)
     _check(kind, name, version, options)

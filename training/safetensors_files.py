@@ -55,23 +55,35 @@ def read_header(path: Path) -> list[Tensor]:
         header = file.read(length)
     try:
         tensors = list(_tensors(orjson.loads(header)))
+        _check_places([place for _, place in tensors])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: its header cannot be read ({error}).", AGAIN) from None
-    promised = 8 + length + max((end for _, end in tensors), default=0)
+    promised = 8 + length + max((end for _, (_, end) in tensors), default=0)
     if promised != size:
         state = "cut short" if size < promised else "damaged"
         raise ModelError(f"{path} is {state}: it has {size:,} bytes of {promised:,}.", AGAIN)
     return [tensor for tensor, _ in tensors]
 
 
-def _tensors(header: dict[str, Any]) -> Iterator[tuple[Tensor, int]]:
-    """Each tensor, with the end of its data. Raises ValueError, KeyError, TypeError or AttributeError."""
+def _check_places(places: list[tuple[int, int]]) -> None:
+    """The data are the tensors' one after another, without holes. Raises ValueError."""
+    expected = 0
+    for begin, end in sorted(places):
+        if begin != expected:
+            raise ValueError(f"its tensors {'overlap' if begin < expected else 'leave a hole'} at byte {begin:,}")
+        expected = end
+
+
+def _tensors(header: dict[str, Any]) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Each tensor, with the place of its data. Raises ValueError, KeyError, TypeError or AttributeError."""
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         begin, end = map(int, entry["data_offsets"])
         tensor = Tensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"])))
         width = WIDTHS.get(tensor.dtype)
-        if not 0 <= begin <= end or (width is not None and end - begin != tensor.size * width):
+        if min(tensor.shape, default=0) < 0 or not 0 <= begin <= end:
+            raise ValueError(f"“{name[:60]}” has a negative size")
+        if width is not None and end - begin != tensor.size * width:
             raise ValueError(f"“{name[:60]}” does not fill its place")
-        yield tensor, end
+        yield tensor, (begin, end)

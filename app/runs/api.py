@@ -29,7 +29,7 @@ EVENT_KINDS = frozenset({"metrics", "log", "progress", "sample", "artifact", "st
 class NewRun(BaseModel):
     """What to launch. `config`: the stage's fields, typed or as texts; see docs/configuration.md."""
 
-    stage: str
+    stage: str = Field(max_length=40)
     config: dict[str, Any]
     name: str = Field("", max_length=100)
     experiment: str = Field(experiments.PLAYGROUND, max_length=100)
@@ -84,7 +84,7 @@ def read_run(file: Text) -> dict[str, Any]:
     kind = STAGES.get(found.stage)
     if kind is None:
         raise Invalid(f"This version has no stage “{found.stage[:40]}”.", f"It has: {', '.join(STAGES)}.")
-    unknown = ", ".join(sorted(set(found.content) - set(kind.model_fields)))
+    unknown = ", ".join(sorted(map(str, set(found.content) - set(kind.model_fields))))
     if unknown:
         raise Invalid(f"A {found.stage} run has no setting {unknown}.", "Correct the name, or leave it out.")
     return {

@@ -7,7 +7,6 @@ import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from app.experiments import service as experiments
 from app.experiments import spec as specs
 from app.models import Experiment, Run, Worker
 from app.runs import forms, states
+from app.runs.contents import model_facts
 from app.runs.inputs import allowed_path, check_inputs, find_dataset, find_run, pinned
 from app.runs.plan import DataFacts, Machine, ModelSize, plan, warnings
 from app.settings import Settings
 from training.config import STAGES, InvalidConfig, StageConfig, TrainingConfig, parse_config
-from training.errors import InputError, TrainingError
-from training.model_files import NEW_SHAPES, estimate_parameters, inspect_model, read_model_config
+from training.model_files import NEW_SHAPES, estimate_parameters, read_model_config
 from training.references import NAME, Reference, parse_reference
 from training.rundir import RunDir
 
@@ -97,27 +96,12 @@ def _judge_training(
 ) -> None:
     data, model = data_facts(session, config), ModelSize()
     if "model" not in judged.errors:
-        try:
-            model = model_size(session, settings, parse_reference(config.model), owner)
-            check_length(config, model)
-        except TrainingError as error:
-            failure = error.failure
-            judged.errors[failure.field or "model"] = f"{failure.message} {failure.hint}".strip()
+        model = model_size(session, settings, parse_reference(config.model), owner)
     machine = find_machine(session, settings, config)
     judged.plan = [asdict(line) for line in plan(config, data, model, machine)]
     judged.warnings.update(warnings(config, data, model, machine))
     for name in judged.errors:
         judged.warnings.pop(name, None)
-
-
-def check_length(config: TrainingConfig, model: ModelSize) -> None:
-    """Raises InputError."""
-    if model.max_positions is not None and config.max_length > model.max_positions:
-        raise InputError(
-            f"{config.max_length:,} tokens are asked of a model that reads {model.max_positions:,} at most.",
-            f"Use {model.max_positions:,} or less.",
-            field="max_length",
-        )
 
 
 def data_facts(session: Session, config: TrainingConfig) -> DataFacts:
@@ -152,11 +136,9 @@ def _earlier(session: Session, config: TrainingConfig) -> list[tuple[Mapping[str
 
 
 def model_size(session: Session, settings: Settings, reference: Reference, owner: Experiment | None) -> ModelSize:
-    """What is known of a model before a worker has it. Raises TrainingError where it cannot be trained."""
+    """What is known of a model before a worker has it; `check_inputs` found nothing wrong with it."""
     if reference.kind == "new":
-        shape = NEW_SHAPES.get(reference.name)
-        if shape is None:
-            raise InputError(f"There is no shape “{reference.name}”.", f"There are: {', '.join(NEW_SHAPES)}.")
+        shape = NEW_SHAPES[reference.name]
         return _size(shape.config(), estimate_parameters(shape.config()), shape.max_positions, 4, fresh=True)
     if reference.kind == "path":
         folder = allowed_path(settings, reference.name)
@@ -173,16 +155,7 @@ def model_size(session: Session, settings: Settings, reference: Reference, owner
 
 
 def _inspected(folder: Path) -> ModelSize:
-    try:
-        changed = max(file.stat().st_mtime_ns for file in (folder, *folder.iterdir()))
-    except OSError:
-        changed = 0
-    return _inspect_once(folder, changed)
-
-
-@lru_cache(maxsize=32)
-def _inspect_once(folder: Path, _changed: int) -> ModelSize:
-    facts = inspect_model(folder)
+    facts = model_facts(folder)
     config = read_model_config(folder)
     return _size(config, facts.parameters, facts.max_positions, DTYPE_BYTES.get(facts.dtype, 4), fresh=False)
 
@@ -256,8 +229,8 @@ def from_yaml(text: str) -> Draft:
     """The one run of an experiment file, or a bare config. Raises Invalid."""
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        content = None
+    except (yaml.YAMLError, RecursionError):
+        content = None  # said by what reads it next
     if isinstance(content, dict) and "runs" not in content and "stage" in content:
         return Draft(str(content["stage"]), {key: value for key, value in content.items() if key != "stage"})
     spec = specs.parse_yaml(text)

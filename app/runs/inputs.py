@@ -9,8 +9,11 @@ from sqlmodel import Session, col, select
 
 from app.models import Dataset, Experiment, Run
 from app.runs import states
+from app.runs.contents import check_data, check_model
 from app.settings import Settings
-from training.config import StageConfig
+from training.config import StageConfig, TrainingConfig
+from training.errors import TrainingError
+from training.model_files import find_shape
 from training.references import Reference, parse_reference
 from training.rundir import ResolvedInput, RunDir
 
@@ -51,9 +54,16 @@ def check_inputs(
         reference = parse_reference(text)
         if reference.kind == "run" and reference.name in planned:
             continue
-        message = _check(session, settings, reference, experiment, name, found)
-        if message:
-            found.errors.setdefault(name, message)
+        try:
+            message = _check(session, settings, reference, experiment, name, found)
+            if message is None:
+                _check_contents(session, settings, reference, experiment, name, config)
+        except TrainingError as error:
+            failure = error.failure
+            found.errors.setdefault(failure.field or name, f"{failure.message} {failure.hint}".strip())
+        else:
+            if message:
+                found.errors.setdefault(name, message)
     return found
 
 
@@ -86,6 +96,36 @@ def _check(
     if reference.kind == "path":
         return _check_path(settings, reference)
     return None
+
+
+def _check_contents(
+    session: Session,
+    settings: Settings,
+    reference: Reference,
+    experiment: Experiment | None,
+    name: str,
+    config: StageConfig,
+) -> None:
+    """Look into what was found, as far as it lies on this machine. Raises TrainingError."""
+    path = _here(session, settings, reference, experiment)
+    if name == "dataset" and reference.kind == "path" and path is not None:
+        check_data(path)
+    if name == "model" and isinstance(config, TrainingConfig):
+        if reference.kind == "new":
+            find_shape(reference.name, config.max_length)
+        elif path is not None:
+            check_model(path, config.max_length)
+
+
+def _here(session: Session, settings: Settings, reference: Reference, experiment: Experiment | None) -> Path | None:
+    """A path's file or folder, or a finished run's model, where this machine has it."""
+    if reference.kind == "path":
+        return allowed_path(settings, reference.name)
+    run = find_run(session, reference.name, experiment) if reference.kind == "run" else None
+    if run is None or run.id is None or run.state != states.FINISHED:
+        return None
+    folder = RunDir(settings.run_folder(run.id)).model
+    return folder if folder.is_dir() else None
 
 
 def _check_checkpoint(run_dir: RunDir, reference: Reference) -> str | None:
@@ -129,14 +169,24 @@ def _check_path(settings: Settings, reference: Reference) -> str | None:
     if path is None:
         roots = ", ".join(map(str, settings.path_roots))
         return f"This path is outside the folders that may be read ({roots}). PREFLAB_ALLOWED_PATHS names them."
-    if not path.exists():
-        return f"There is no file or folder {path}."
-    return None
+    try:
+        missing = not path.exists()
+    except OSError as error:
+        return f"{_shortened(path)} cannot be read: {error.strerror}. Check the path, and who may read it."
+    return f"There is no file or folder {_shortened(path)}." if missing else None
+
+
+def _shortened(path: Path, most: int = 300) -> str:
+    text = str(path)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def allowed_path(settings: Settings, name: str) -> Path | None:
     """The real path (links followed), or None where it lies outside the allowed folders."""
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~somebody whom this machine does not know
+        return None
     if not path.is_absolute():
         path = settings.path_roots[0] / path
     real = path.resolve()

@@ -48,7 +48,7 @@ def test_the_parts_of_a_hub_reference():
         ("run:a?checkpoint=nice", "best, last or a step"),
         ("run:a?rows=5", "is no option of run:"),
         ("hf:a/b?rows=-1", "whole number from 1"),
-        ("path:/a\x00b", "Something is missing"),
+        ("path:/a\x00b", "no line break or other control character"),
         ("new:../x", "is no new: name"),
     ],
 )

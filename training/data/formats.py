@@ -12,6 +12,7 @@ common beginning is the prompt.
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ def scan(path: Path, *, name: str | None = None, progress: Callable[[int, int], 
             progress(done, size)
 
     name = name or path.name
-    size = path.stat().st_size if path.is_file() else 0
+    size = path.stat().st_size if os.access(path, os.R_OK) else 0
     tally, problems = _Tally(), []
     for number, line in numbered_lines(path, watch, name):
         try:
@@ -107,6 +108,15 @@ def scan(path: Path, *, name: str | None = None, progress: Callable[[int, int], 
     if problems:
         raise BadRow(name, problems[:MOST_PROBLEMS], more=len(problems) > MOST_PROBLEMS)
     return tally.facts(name, done, digest.hexdigest())
+
+
+def check_kind(name: str, kind: Kind) -> None:
+    """Raise DataError where rows of this kind are nothing to train a language model on."""
+    if kind not in {"chat", "text"}:
+        raise DataError(
+            f"{name} holds {NOUNS[kind]}; this stage trains on chats or texts.",
+            'Choose a data set of {"messages": [...]} or {"text": "..."} rows.',
+        )
 
 
 class _Tally:

@@ -51,6 +51,21 @@ class BadRow(DataError):
         self.more = more
 
 
+def data_files(path: Path) -> list[Path]:
+    """The file itself, or the JSON Lines files of a folder, by name. Raises DataError."""
+    try:
+        if not path.is_dir():
+            if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+                raise DataError(f"{path} is no plain file.", "Name a JSON Lines file, or a folder of them.")
+            return [path]
+        files = sorted(file for file in path.iterdir() if file.suffix in {".jsonl", ".ndjson"} and file.is_file())
+    except OSError as error:
+        raise DataError(f"{path} could not be read: {error.strerror}.", "Check the path and who may read it.") from None
+    if not files:
+        raise DataError(f"The folder {path} holds no .jsonl file.", "Put the data there, or name a file.")
+    return files
+
+
 def numbered_lines(
     path: Path, watch: Callable[[bytes], object] = len, name: str | None = None
 ) -> Iterator[tuple[int, bytes]]:
@@ -127,7 +142,7 @@ def _broken(line: bytes, error: orjson.JSONDecodeError) -> RowError:
     if "control character" in reason:
         reason = "a line break or another control character inside a text is not escaped"
     return RowError(
-        f"this is not valid JSON: {reason}, at character {error.pos + 1:,} of {len(line):,}.",
+        f"this is not valid JSON: {reason}, at character {min(error.pos + 1, len(line)):,} of {len(line):,}.",
         "Correct the line, or leave it out.",
     )
 

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from training.data.formats import NOUNS, Example, as_example, read_examples, scan
-from training.data.lines import RowError
+from training.data.formats import Example, as_example, check_kind, read_examples, scan
+from training.data.lines import RowError, data_files
 from training.errors import DataError, InputError
 from training.hub import fetch_dataset
 from training.journal import Journal
@@ -63,18 +63,14 @@ def _hub_examples(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Example
 def _file_examples(reference: Reference, found: ResolvedInput, journal: Journal) -> list[Example]:
     if found.path is None:
         raise InputError(f"{reference} was not found.", "Check the name of the data set.", field="dataset")
-    files = _data_files(Path(found.path))
+    files = data_files(Path(found.path))
     examples: list[Example] = []
     for path in files:
         left = None if reference.rows is None else reference.rows - len(examples)
         if left == 0:
             break
         facts = scan(path, progress=_reporter(journal, path.name))
-        if facts.kind not in {"chat", "text"}:
-            raise DataError(
-                f"{reference} holds {NOUNS[facts.kind]}; this stage trains on chats or texts.",
-                'Choose a data set of {"messages": [...]} or {"text": "..."} rows.',
-            )
+        check_kind(str(reference), facts.kind)
         if found.sha256 is not None and len(files) == 1 and facts.sha256 != found.sha256:
             raise DataError(
                 f"{reference} is not what it was: {path.name} has changed since it was checked.",
@@ -96,13 +92,3 @@ def _reporter(journal: Journal, name: str) -> Callable[[int, int], None]:
             journal.progress(f"reading {name}", done, total, "bytes")
 
     return report
-
-
-def _data_files(path: Path) -> list[Path]:
-    """The file itself, or the JSON Lines files of a folder, by name."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in {".jsonl", ".ndjson"} and file.is_file())
-    if not files:
-        raise DataError(f"The folder {path} holds no .jsonl file.", "Put the data there, or name a file.")
-    return files
