@@ -33,7 +33,7 @@ class Writer:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
-        (settings.home / "chats.jsonl").write_text("{}")
+        (settings.home / "chats.jsonl").write_text('{"text": "x"}\n')
         config = parse_config({"stage": "sft", "model": "new:tiny", "dataset": f"path:{settings.home}/chats.jsonl"})
         with database.write() as session:
             run = experiments.launch_one(session, settings, config)
