@@ -15,6 +15,7 @@ from app.experiments import spec
 from app.models import Event, Run, Worker
 from app.runs import states
 from tests.app.command import preflab
+from worker.devices import describe, find
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/cli.md"
 EXAMPLES = re.findall(r"```sh\npreflab ([^\n]+)\n```\n```json\n(.+?)```", DOCS.read_text(), re.DOTALL)
@@ -50,7 +51,7 @@ def before(command, database):
         if command.startswith("runs list"):
             measured(session)
         if command.startswith("workers"):
-            devices = [{"key": "cpu", "name": "a CPU"}]
+            devices = describe(find("cpu"))
             session.add(Worker(name="w", host="h", pid=1, started_at=0.0, seen_at=time.time(), devices=devices))
         if command.startswith("runs retry"):
             states.move(session, 1, states.I)
