@@ -5,7 +5,7 @@ import { clockTime } from "./words.js";
 
 const PATIENCE = 2000; // milliseconds without a connection before the banner shows
 const SILENCE = 40_000; // the server says something every 15 s: a quieter stream is dead
-const PAUSES = [300, 1000, 2000, 5000]; // milliseconds before each new try
+const PAUSES = [300, 1000, 2000, 3000]; // milliseconds before each new try
 
 class Stream {
   constructor(onMessage) {

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.house import House
 
 CHROMIUM = Path(os.environ.get("PREFLAB_TEST_CHROMIUM", "/usr/bin/chromium"))
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+PATIENCE = 20_000  # milliseconds that anything on a page may take on a busy machine
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +69,7 @@ def tab(browser: Browser, house: House) -> Iterator[Page]:
     """A page of a browser that is signed in."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE)
     page.console = Console(page)  # type: ignore[attr-defined]
     page.goto(house.login())
     yield page
