@@ -7,6 +7,14 @@ const PATIENCE = 2000; // milliseconds without a connection before the banner sh
 const SILENCE = 40_000; // the server says something every 15 s: a quieter stream is dead
 const PAUSES = [300, 1000, 2000, 3000]; // milliseconds before each new try
 
+let leaving = false;
+
+// Goes to another page, once: a run that is deleted here is also said to be gone by its stream.
+export function leave(address) {
+  if (!leaving) location.assign(address);
+  leaving = true;
+}
+
 class Stream {
   constructor(onMessage) {
     this.onMessage = onMessage;
@@ -27,7 +35,7 @@ class Stream {
     const source = (this.source = new EventSource(this.address()));
     source.onopen = () => this.alive();
     source.addEventListener("beat", () => this.alive());
-    source.addEventListener("gone", () => location.assign("/runs"));
+    source.addEventListener("gone", () => leave("/runs"));
     source.onmessage = (event) => {
       this.alive();
       this.onMessage(JSON.parse(event.data));

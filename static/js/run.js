@@ -2,7 +2,7 @@
 
 import { ApiError, call } from "./api.js";
 import { Charts } from "./charts.js";
-import { RunStream } from "./live.js";
+import { RunStream, leave } from "./live.js";
 import { Log } from "./log.js";
 import { Samples } from "./samples.js";
 import { Series } from "./series.js";
@@ -84,7 +84,7 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const verb = button.dataset.verb;
   try {
-    await doVerb(verb, [id], verb === "delete" ? () => location.assign("/runs") : redraw);
+    await doVerb(verb, [id], verb === "delete" ? () => leave("/runs") : redraw);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     at("verb-error").textContent = error.sentence;
