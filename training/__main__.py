@@ -191,11 +191,10 @@ def _known(error: Exception) -> TrainingError | None:
 def _fail(run_dir: RunDir, error: TrainingError) -> int:
     """Say why, in error.json and on stderr."""
     failure: Failure = error.failure
-    print(f"{failure.code}: {failure.message} {failure.hint}", file=sys.stderr)
-    try:
+    with contextlib.suppress(OSError):  # a full disk: the exit code still says it
         write_json(run_dir.error, failure.model_dump())
-    except OSError as problem:  # a full disk: the exit code still says it
-        print(f"error.json could not be written: {problem}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr is a file too
+        print(f"{failure.code}: {failure.message} {failure.hint}", file=sys.stderr, flush=True)
     return error.exit
 
 

@@ -244,9 +244,7 @@ class Attempt:
         if code == Exit.FINISHED:
             self._finished()
         elif code in SAID_WHY:
-            unsaid = _failure(Exit(code).name.lower(), "The trainer could not go on, and could not say why.")
-            failure = self.run_dir.read_error() or unsaid
-            self._fail(failure)
+            self._fail(self.run_dir.read_error() or _unsaid(code))
         elif self.stop_wanted:
             self._tell(lambda session: lease.stopped(session, self.run_id, self.number))
         elif self._asked is not None or code == Exit.STOPPED:
@@ -311,6 +309,14 @@ def how_it_died(code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"The trainer was ended by {signal.Signals(-code).name}."
     return f"The trainer ended without a word (exit code {code})."
+
+
+def _unsaid(code: int) -> Failure:
+    """Where the exit code is all that is known."""
+    if code == Exit.DISK:
+        hint = "Free some space, then resume: the run goes on from its last checkpoint."
+        return _failure("disk", "The disk is full: the trainer could not even write down where.", hint)
+    return _failure(Exit(code).name.lower(), "The trainer could not go on, and could not say why.")
 
 
 def _failure(code: str, message: str, hint: str = "") -> Failure:

@@ -6,11 +6,12 @@ Exit code 0: done; 1: the thing asked about failed; 2: the input was wrong, with
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
 from app.cli import data, launch, runs, start, system
-from app.errors import AppError
+from app.errors import AppError, Invalid
 
 cli = typer.Typer(
     help="A laboratory for preference-tuning small language models.",
@@ -33,6 +34,7 @@ def main() -> None:
     from app.database_errors import from_database
 
     try:
+        refuse_foreign_bytes(sys.argv)
         cli()
     except AppError as error:
         sys.exit(complain(error))
@@ -41,6 +43,16 @@ def main() -> None:
     except BrokenPipeError:  # `preflab runs list | head`
         sys.stderr.close()
         sys.exit(1)
+
+
+def refuse_foreign_bytes(arguments: Sequence[str]) -> None:
+    """Raises Invalid where an argument is not UTF-8: no database could keep it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode("utf-8", "replace").decode()
+            raise Invalid(f"“{shown[:100]}” is not UTF-8.", "Write it in UTF-8, or rename the file.") from None
 
 
 def complain(error: AppError) -> int:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,7 +28,7 @@ from app.models import Dataset
 from app.runs.inputs import dataset_path
 from app.settings import Settings
 from training.data.formats import DatasetFacts, scan
-from training.data.lines import BadRow
+from training.data.lines import BadRow, refuse_foreign
 from training.errors import DataError
 from training.references import NAME
 from training.rundir import sync_directory
@@ -52,8 +53,10 @@ class Arrival:
         if self._unchecked > 64 * BLOCK:
             self._unchecked = 0
             check_space(self._settings)
+        left = memoryview(block)
         with _disk_errors():
-            self._file.write(block)
+            while left:  # a disk that is nearly full takes a part, and refuses only the next
+                left = left[self._file.write(left) :]
 
     def finish(self) -> None:
         """All has come: make it last."""
@@ -126,8 +129,14 @@ def _add(session: Session, facts: DatasetFacts, name: str, origin: str) -> Datas
 
 def checked(path: Path, progress: Callable[[int, int], None] | None = None) -> DatasetFacts:
     """What a scan found. Raises Invalid: `fields` names each bad line, "line 12", or "file"."""
-    try:
+    with _as_invalid():
         return scan(path, progress=progress)
+
+
+@contextlib.contextmanager
+def _as_invalid() -> Iterator[None]:
+    try:
+        yield
     except BadRow as error:
         fields = {f"line {problem.line}": f"{problem.message} {problem.hint}".strip() for problem in error.problems}
         raise Invalid(error.failure.message, error.failure.hint, fields=fields) from None
@@ -138,15 +147,24 @@ def checked(path: Path, progress: Callable[[int, int], None] | None = None) -> D
 def import_file(database: Database, settings: Settings, file: Path, name: str) -> Dataset:
     """Copy a file of this machine and take it in. Raises NotFound, Invalid or Unavailable."""
     check_name(name)
-    with _opened(file) as source, arrival(settings, file.name, os.fstat(source.fileno()).st_size) as coming:
+    with _opened(file) as source:
+        with _as_invalid():
+            refuse_foreign(source.peek(), file.name)  # before gigabytes are copied
+        return _copied(database, settings, file, name, source)
+
+
+def _copied(database: Database, settings: Settings, file: Path, name: str, source: BinaryIO) -> Dataset:
+    with arrival(settings, file.name, os.fstat(source.fileno()).st_size) as coming:
         while block := source.read(BLOCK):
             coming.write(block)
         coming.finish()
         return take_in(database, settings, coming.path, name, origin=file.name)
 
 
-def _opened(file: Path) -> BinaryIO:
+def _opened(file: Path) -> BufferedReader:
     try:
+        if file.exists() and not file.is_file():  # opening a pipe would wait for ever
+            raise Invalid(f"{file} is no plain file.", "Name a JSON Lines file.")
         return file.open("rb")
     except FileNotFoundError:
         raise NotFound(f"There is no file {file}.", "Check the name.") from None

@@ -176,7 +176,10 @@ def refuse_foreign(head: bytes, name: str) -> None:
         if head.startswith(magic):
             way = f"Make JSON Lines of it: `{command}`." if command else "Save the rows as JSON Lines."
             raise DataError(f"{name} is {what}, not JSON Lines.", way)
-    if head[:64:2].count(0) > 8 or head[1:64:2].count(0) > 8:
+    even, odd = head[:64:2].count(0), head[1:64:2].count(0)
+    if even > 8 and odd > 8:
+        raise DataError(f"{name} is binary: it begins with NUL bytes.", "Write the file again from its source.")
+    if even > 8 or odd > 8:
         raise DataError(f"{name} is text in UTF-16, not UTF-8.", "Convert it: `iconv -f UTF-16LE -t UTF-8 FILE > NEW`.")
     text = head.removeprefix(BOM).lstrip()
     if text.startswith(b"["):
