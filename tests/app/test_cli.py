@@ -92,7 +92,7 @@ def test_a_database_of_a_newer_version_is_refused(texts):
         (["runs", "stop", "--", "-1"], "There is no run “-1”."),
         (["runs", "list", "--state", "happy"], "There is no state “happy”."),
         (["import", "dataset", "none.jsonl", "--name", "x"], "There is no file none.jsonl."),
-        (["import", "dataset", ".", "--name", "x"], "cannot be read"),
+        (["import", "dataset", ".", "--name", "x"], "is no plain file"),
         (["import", "dataset", "texts.jsonl", "--name", "../x"], "cannot be a data set's name"),
         (["token", "revoke", "77"], "There is no token 77."),
         (["db", "backup", "texts.jsonl"], "exists already"),
