@@ -13,6 +13,7 @@ from app import tokens
 from app.auth import Role
 from app.cli.common import bench
 from app.cli.links import shown_address
+from app.demo import data as demo_data
 from app.errors import Unavailable
 from app.settings import load_settings
 from app.system.doctor import TRAIN
@@ -29,8 +30,10 @@ def up() -> None:
     from app.supervisor import supervise
 
     settings = load_settings()
-    with bench(migrate=True) as here, here.database.write() as session:
-        secret = tokens.create(session, tokens.LOGIN, Role.ADMIN, "me")[1]
+    with bench(migrate=True) as here:
+        demo_data.ensure_in_new_home(here.database, here.settings)
+        with here.database.write() as session:
+            secret = tokens.create(session, tokens.LOGIN, Role.ADMIN, "me")[1]
 
     def greet(address: str) -> None:
         print(f"\nPreflab runs. Open {shown_address(settings, address)}/login?token={secret}")

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlmodel import select
 
 from app.datasets.service import import_file
 from app.db import Database
+from app.models import Dataset, Experiment
 from app.settings import Settings
 
 PRESET = "demo"
@@ -123,3 +125,13 @@ def ensure(database: Database, settings: Settings) -> None:
         path = Path(folder) / f"{NAME}.jsonl"
         path.write_bytes(b"".join(orjson.dumps(as_row(task)) + b"\n" for task in tasks()))
         import_file(database, settings, path, NAME)
+
+
+def ensure_in_new_home(database: Database, settings: Settings) -> None:
+    """Something to try the launch form with, where there is nothing yet. Who deletes it later is rid of it."""
+    with database.read() as session:
+        is_new = (
+            session.exec(select(Experiment.id)).first() is None and session.exec(select(Dataset.id)).first() is None
+        )
+    if is_new:
+        ensure(database, settings)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.auth import Role, require
+from app.demo import data as demo
 from app.errors import Invalid
 from app.experiments import queries, service, spec
 from app.runs import queries as runs
@@ -67,6 +68,8 @@ def launch_experiment(request: Request, new: NewExperiment) -> dict[str, Any]:
     if bool(new.preset) == bool(new.yaml):
         raise Invalid("Give a preset's name, or an experiment file's text.")
     content = spec.load_preset(new.preset) if new.preset else spec.parse_yaml(new.yaml)
+    if new.preset == demo.PRESET:
+        demo.ensure(database(request), settings(request))
     if new.name:
         content = content.model_copy(update={"name": new.name})
     with database(request).write() as session:

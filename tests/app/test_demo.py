@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.datasets import queries
+from app.datasets import service as datasets
 from app.demo import data
 from app.demo.data import KIND_OF, OPPOSITE
 from app.experiments import service, spec
@@ -63,6 +64,22 @@ def test_made_again_the_data_are_the_same_version_and_the_preset_takes_them(data
             name = service.free_experiment_name(session, content.name)
             names.append(service.launch(session, settings, content.model_copy(update={"name": name}))[0].name)
     assert names == ["demo", "demo-2"]
+
+
+def test_a_new_home_gets_something_to_try_and_an_old_one_nothing(database, settings):
+    data.ensure_in_new_home(database, settings)
+    with database.write() as session:
+        assert [row.name for row in queries.all_versions(session)] == [data.NAME]
+        service.get_or_create(session, "mine")
+        datasets.delete(session, settings, data.NAME, 1)
+    data.ensure_in_new_home(database, settings)
+    with database.read() as session:
+        assert queries.all_versions(session) == []
+
+
+def test_the_preset_launches_from_the_page_of_a_home_that_has_no_data(browser):
+    answer = browser.post("/api/v1/experiments", json={"preset": "demo"})
+    assert answer.status_code == 201 and answer.json()["runs"][0]["state"] == "queued"
 
 
 @pytest.mark.long
