@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
-from sqlmodel import col, select
 
 from app.cli.common import AsJson, RunName, bench, console, emit, moment, table, the_run
 from app.datasets import service
 from app.datasets.queries import as_json as dataset_json
 from app.errors import Invalid, NotFound
-from app.models import Event
+from app.runs import series
 
 imports = typer.Typer(help="Take in data made elsewhere.", no_args_is_help=True, rich_markup_mode=None)
 datasets = typer.Typer(help="The data sets.", no_args_is_help=True, rich_markup_mode=None)
@@ -73,11 +73,10 @@ def export_metrics(
     out: Annotated[Path | None, typer.Option(help="A file; .csv makes a table. Else JSON Lines on stdout.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every metric of a run, one row a step. Where two attempts wrote the same step, the later one counts."""
+    """Every metric of a run, one row a step. A later attempt replaces what earlier ones wrote from its first step on."""
     with bench() as here, here.database.read() as session:
         found = the_run(session, run)
-        statement = select(Event).where(Event.run_id == found.id, Event.kind == "metrics")
-        rows = by_step(list(session.exec(statement.order_by(col(Event.number)))))
+        rows = by_step(series.standing(series.read(session, found.id or 0)[0]))
     if as_json:
         emit({"run": {"id": found.id, "name": found.name}, "rows": rows})
         return
@@ -94,15 +93,14 @@ def export_metrics(
     console(stderr=True).print(f"{len(rows):,} steps written to {out}.")
 
 
-def by_step(events: list[Event]) -> list[dict[str, Any]]:
-    """Events in order of their numbers, as rows {"step", "attempt", "time", "values"} in order of the steps."""
+def by_step(metrics: Iterable[series.Metrics]) -> list[dict[str, Any]]:
+    """Measurements in order, as rows {"step", "attempt", "time", "values"}; of one step's, the later value counts."""
     rows: dict[int, dict[str, Any]] = {}
-    for event in events:
-        assert event.step is not None
-        row = rows.setdefault(event.step, {"step": event.step, "attempt": 0, "time": 0.0, "values": {}})
-        row["attempt"], row["time"] = event.attempt, event.time
-        row["values"].update(orjson.loads(event.body))
-    return [rows[step] for step in sorted(rows)]
+    for each in metrics:
+        row = rows.setdefault(each.step, {"step": each.step, "attempt": 0, "time": 0.0, "values": {}})
+        row["attempt"], row["time"] = each.attempt, each.time
+        row["values"].update(each.values)
+    return list(rows.values())
 
 
 def as_lines(rows: list[dict[str, Any]]) -> str:

@@ -250,23 +250,23 @@ def add_events(database, run_id, *events):
             )
 
 
-def test_where_two_attempts_measured_the_same_step_the_later_counts(texts):
+def test_a_later_attempt_replaces_what_earlier_ones_measured_from_its_first_step_on(texts):
     run = launch()
     add_events(
         texts,
         run,
-        ("metrics", 1, 2, {"loss": 2.0, "eval_loss": 5.0}),
         ("metrics", 1, 1, {"loss": 1.0}),
+        ("metrics", 1, 1, {"eval_loss": 5.0}),
+        ("metrics", 1, 2, {"loss": 2.0}),
         ("metrics", 1, 3, {"loss": 3.0}),
-        ("metrics", 2, 2, {"loss": 2.5}),
         ("log", 2, None, {"level": "info", "message": "not a metric"}),
+        ("metrics", 2, 2, {"loss": 2.5}),
     )
     done = preflab("export", "metrics", str(run))
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert [(row["step"], row["attempt"], row["values"]) for row in rows] == [
-        (1, 1, {"loss": 1.0}),
-        (2, 2, {"loss": 2.5, "eval_loss": 5.0}),
-        (3, 1, {"loss": 3.0}),
+        (1, 1, {"loss": 1.0, "eval_loss": 5.0}),
+        (2, 2, {"loss": 2.5}),
     ]
 
 
@@ -274,7 +274,7 @@ def test_metrics_as_a_table_run_no_formula(texts):
     run = launch()
     add_events(texts, run, ("metrics", 1, 1, {"=cmd()": 1.0, "loss": "NaN"}))
     assert preflab("export", "metrics", str(run), "--out", "m.csv").code == 0
-    assert Path("m.csv").read_text() == "step,attempt,time,'=cmd(),loss\n1,1,1.0,1.0,NaN\n"
+    assert Path("m.csv").read_text() == "step,attempt,time,'=cmd(),loss\n1,1,1.0,1.0,\n"
     assert as_csv(by_step([])) == "step,attempt,time\n"
 
 
