@@ -62,6 +62,8 @@ def understand(error: Exception) -> AppError:
         return _from_validation(error.errors())
     if isinstance(error, (DBAPIError, TimeoutError)):
         return from_database(error)
+    if isinstance(error, OverflowError):  # SQLite's numbers have 64 bits
+        return NotFound("There is nothing of so large a number.", "Check the address.")
     return unexpected(error)
 
 

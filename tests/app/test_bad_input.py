@@ -349,6 +349,15 @@ def test_odd_yaml_gets_an_answer(text: str, script: TestClient) -> None:
     assert answer.status_code == 422 and answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["runs/{}", "runs/{}/series", "runs/{}/events", "runs?experiment={}", "experiments/{}", "datasets/x/{}"],
+)
+def test_a_number_beyond_all_ids_is_not_found(address: str, script: TestClient) -> None:
+    answer = script.get(f"/api/v1/{address.format(10**20)}")
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found"
+
+
 # -- the machine ---------------------------------------------------------------------------------------------------
 
 
