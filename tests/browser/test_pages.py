@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.auth import Role
 from app.models import Run
 from app.runs import service, states
 from tests.browser.conftest import Console
@@ -36,6 +37,19 @@ def test_signing_in_by_the_link_opens_the_runs_with_a_word_on_what_to_do_first(t
     expect(tab.get_by_role("heading", name="Nothing has been trained yet")).to_be_visible()
     tab.get_by_role("link", name="Launch a run").first.click()
     expect(tab.get_by_role("heading", name="Launch a run")).to_be_visible()
+
+
+def test_a_viewer_sees_everything_and_no_button_that_would_be_refused(tab: Page, house: House) -> None:
+    some_runs(house)
+    tab.context.clear_cookies()
+    tab.goto(house.login(Role.VIEWER))
+    expect(tab.get_by_role("link", name="alpha")).to_be_visible()
+    for path in ("/runs", "/runs/1", "/runs/2", "/runs/new", "/experiments", "/datasets"):
+        tab.goto(house.address + path)
+        expect(tab.get_by_role("heading").first).to_be_visible()
+        for name in ("Launch", "Launch a run", "Resume", "Retry from nothing", "Delete", "Launch a file"):
+            expect(tab.get_by_role("button", name=name, exact=True)).to_have_count(0)
+            expect(tab.get_by_role("link", name=name, exact=True)).to_have_count(0)
 
 
 def test_no_page_scrolls_sideways_in_a_narrow_window_in_either_theme(tab: Page, house: House) -> None:
