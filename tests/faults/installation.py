@@ -22,6 +22,12 @@ WORKER = Path(__file__).parent / "scripted_worker.py"
 ROOT = Path(__file__).parents[2]
 
 
+def _leads(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid) == pid
+    return False
+
+
 class Installation:
     """Settings and a database as `preflab` would have them; every process that it starts is gone after the test."""
 
@@ -57,9 +63,9 @@ class Installation:
         return self.start(str(WORKER), script, str(visibility_timeout))
 
     def trainers(self, run_id: int) -> list[int]:
-        """The pids of all processes that train this run."""
+        """The pids of all trainers of this run: each leads a session of its own (what it starts itself does not)."""
         mark = f"{MARK}={self.settings.run_folder(run_id)}"
-        return [pid for pid in started_with(mark) if start_time(pid) is not None]
+        return [pid for pid in started_with(mark) if start_time(pid) is not None and _leads(pid)]
 
     def pool_process(self, run_id: int) -> int:
         """The pid of the process that claimed the run."""
@@ -74,6 +80,7 @@ class Installation:
                     child.kill()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
         for pid in started_with(f"PREFLAB_HOME={self.settings.home}"):
             with contextlib.suppress(ProcessLookupError):
