@@ -74,6 +74,7 @@ def test_arrow_G_a_worker_that_is_killed_takes_its_trainer_with_it_and_another_g
     assert steps[0] in (11, 21)
 
 
+@pytest.mark.long
 def test_arrow_G_a_pool_process_that_is_killed_is_replaced_and_its_run_goes_on(installation):
     run_id = launch(installation.database, installation.settings)
     worker = installation.worker(TRAINING)
@@ -97,6 +98,7 @@ def test_arrow_G_a_worker_that_is_asked_to_leave_lets_its_trainer_save_first(ins
     finished(installation, run_id)
 
 
+@pytest.mark.long
 def test_a_replaced_pool_process_survives_the_beginning_of_a_shutdown(embedded):
     """A kernel that ties a process to the thread that forked it would kill it before its trainer has saved."""
     run_id = launch(embedded.database, embedded.settings)
@@ -110,6 +112,7 @@ def test_a_replaced_pool_process_survives_the_beginning_of_a_shutdown(embedded):
     assert events(embedded.database, run_id, "log")
 
 
+@pytest.mark.long
 def test_signals_to_every_process_at_once_are_a_shutdown_too(embedded):
     run_id = launch(embedded.database, embedded.settings)
     worker = embedded.worker(TRAINING)
@@ -154,6 +157,7 @@ def test_a_queue_that_was_wiped_is_filled_again(installation):
         finished(installation, run_id)
 
 
+@pytest.mark.long
 def test_a_worker_that_slept_through_its_lease_is_fenced_and_trainers_never_overlap(installation):
     run_id = launch(installation.database, installation.settings)
     sleeper = installation.worker(TRAINING.replace("0.03", "0.1"))
@@ -182,6 +186,7 @@ def test_arrow_J_stop_reaches_a_run_whose_broker_is_gone(installation):
     until(lambda: state(installation, run_id) == states.STOPPED)
 
 
+@pytest.mark.long
 def test_two_workers_share_the_queue_and_each_run_is_worked_on_once(installation):
     runs = [launch(installation.database, installation.settings, f"run{number}") for number in range(6)]
     for _ in range(2):
@@ -191,6 +196,7 @@ def test_two_workers_share_the_queue_and_each_run_is_worked_on_once(installation
     assert {row(installation.database, run_id).attempt for run_id in runs} == {1}
 
 
+@pytest.mark.long
 @pytest.mark.redis
 @pytest.mark.postgres
 def test_a_run_longer_than_the_visibility_timeout_has_one_trainer(with_servers):
@@ -207,6 +213,7 @@ def test_a_run_longer_than_the_visibility_timeout_has_one_trainer(with_servers):
     assert row(with_servers.database, run_id).attempt == 1
 
 
+@pytest.mark.long
 @pytest.mark.redis
 @pytest.mark.postgres
 def test_connections_that_are_cut_in_the_middle_of_a_run_leave_one_trainer(with_servers):
@@ -224,6 +231,7 @@ def test_connections_that_are_cut_in_the_middle_of_a_run_leave_one_trainer(with_
     assert row(with_servers.database, run_id).attempt == 1
 
 
+@pytest.mark.long
 @pytest.mark.redis
 @pytest.mark.postgres
 def test_a_run_that_was_launched_while_redis_was_down_is_rung_when_it_is_back(with_servers, tmp_path):
