@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -38,6 +39,10 @@ class NewRun(BaseModel):
         return drafts.Draft(
             self.stage, self.config, self.name.strip(), self.experiment.strip() or experiments.PLAYGROUND
         )
+
+    def key(self, sent: str | None) -> str | None:
+        """What makes this request one with its repetitions: the client's Idempotency-Key, and all that is asked."""
+        return hashlib.sha256(f"{sent}\n{self.model_dump_json()}".encode()).hexdigest() if sent else None
 
 
 class Text(BaseModel):
@@ -99,13 +104,14 @@ def read_run(file: Text) -> dict[str, Any]:
 def launch_run(
     request: Request, new: NewRun, idempotency_key: Annotated[str | None, Header(max_length=100)] = None
 ) -> dict[str, Any]:
-    """Launch one run. The same Idempotency-Key again gives the same run again."""
-    asked = new.draft()
+    """Launch one run. The same Idempotency-Key with the same request again gives the same run again."""
+    asked, key = new.draft(), new.key(idempotency_key)
+    with database(request).read() as session:  # files may be looked into here, for seconds: no lock is held meanwhile
+        judged = drafts.judge(session, settings(request), asked)
     with database(request).write() as session:
-        known = _known(session, idempotency_key)
+        known = session.exec(select(Run).where(Run.idempotency_key == key)).one_or_none() if key else None
         if known is not None:
             return {"run": shown(session, known)}
-        judged = drafts.judge(session, settings(request), asked)
         if judged.errors or judged.config is None:
             count = len(judged.errors)
             message = "One setting is wrong." if count == 1 else f"{count} settings are wrong."
@@ -116,13 +122,9 @@ def launch_run(
             judged.config,
             experiment=asked.experiment,
             name=asked.name,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
         )
         return {"run": shown(session, run)}
-
-
-def _known(session: Session, key: str | None) -> Run | None:
-    return session.exec(select(Run).where(Run.idempotency_key == key)).one_or_none() if key else None
 
 
 @api.get("/runs/{run_id}", dependencies=VIEWER)

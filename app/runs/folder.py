@@ -70,7 +70,7 @@ def usage(root: Path) -> Usage:
 def open_file(root: Path, path: str) -> BinaryIO:
     """A plain file within `root`, opened part by part without following a link. Raises NotFound."""
     parts = path.split("/")
-    if not path or "\0" in path or any(part in {"", ".", ".."} for part in parts):
+    if not path or "\0" in path or any(part in {"", ".", ".."} for part in parts) or HIDDEN & set(parts):
         raise NotFound("There is no such file in this run's directory.")
     try:
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

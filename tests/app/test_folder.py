@@ -41,7 +41,7 @@ def test_a_file_is_opened(root: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     ["", ".", "..", "../secret.txt", "/etc/passwd", "checkpoints/../../secret.txt", "link.txt", "outside/secret.txt",
-     "pipe", "checkpoints", "env.json\0.txt", "env.json/", "//proc/self/root/etc/passwd", "missing"],
+     "pipe", "checkpoints", "lock", "cache/train.npz", "env.json\0.txt", "env.json/", "//proc/self/root/etc/passwd", "missing"],
 )  # fmt: skip
 def test_nothing_else_is(root: Path, path: str) -> None:
     with pytest.raises(NotFound):

@@ -52,6 +52,12 @@ def test_the_same_key_launches_one_run_and_answers_the_same(
         assert len(session.exec(select(Run)).all()) == 1
 
 
+def test_the_same_key_with_another_request_is_another_run(client: TestClient, settings: Settings) -> None:
+    requests = [{**body(settings, batch_size=size), "name": f"of-{size}"} for size in (4, 8)]
+    answers = [client.post("/api/v1/runs", json=each, headers={"Idempotency-Key": "k1"}) for each in requests]
+    assert [answer.json()["run"]["name"] for answer in answers] == ["of-4", "of-8"]
+
+
 def test_every_wrong_field_is_named_and_nothing_is_half_done(
     client: TestClient, settings: Settings, database: Database
 ) -> None:
