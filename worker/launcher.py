@@ -28,7 +28,7 @@ from training.errors import Exit, Failure, Locked
 from training.rundir import RunDir, RunFile
 from worker import trainer
 from worker.devices import Device
-from worker.processes import ProcessId, process_id, signal_group
+from worker.processes import signal_group
 from worker.relay import ship
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,6 @@ class Attempt:
         self.run_id, self.number, self.fresh, self.stage = run.id, run.attempt, run.fresh, run.stage
         self.run_dir = RunDir(settings.run_folder(run.id))
         self.process: subprocess.Popen[bytes] | None = None
-        self.leader: ProcessId | None = None
         self.fenced = False
         self.stop_wanted = False
         self.killed: Failure | None = None  # why we killed the trainer, where we did
@@ -108,8 +107,9 @@ class Attempt:
     def _prepare(self) -> None:
         """Put the run directory in order and write config.json. Raises CannotStart or Locked."""
         content = self._steadily(self._run_file)
+        self._set_aside_anothers(content)
         self.run_dir.create()
-        trainer.kill_leftover(self.run_dir)
+        trainer.kill_leftover(self.run_dir, self.number)
         with self.run_dir.locked(min(LOCK_SECONDS, self.settings.lease_seconds / 4)):
             if self.fresh:
                 for folder in (self.run_dir.checkpoints, self.run_dir.model, self.run_dir.outputs, self.run_dir.cache):
@@ -117,6 +117,22 @@ class Attempt:
                 self._tell(lambda session: lease.begun_afresh(session, self.run_id, self.number))
             self.run_dir.error.unlink(missing_ok=True)
             self.run_dir.write_config(content)
+
+    def _set_aside_anothers(self, content: RunFile) -> None:
+        """A new database on an old home counts runs from 1 again: what lies under this id may be another's. Locked."""
+        if not self.run_dir.journal.exists() or self._made_by(content):
+            return
+        with self.run_dir.locked(min(LOCK_SECONDS, self.settings.lease_seconds / 4)):
+            aside = self.run_dir.root.with_name(f"{self.run_id}.before-{time.time_ns()}")
+            self.run_dir.root.rename(aside)
+        log.warning("Run %s: its directory was another run's, which now lies at %s.", self.run_id, aside)
+
+    def _made_by(self, content: RunFile) -> bool:
+        try:
+            found = self.run_dir.read_config()
+        except (OSError, ValueError):
+            return False
+        return (found.run_id, found.launched_at) == (content.run_id, content.launched_at)
 
     def _run_file(self) -> RunFile:
         with self.database.read() as session:
@@ -136,13 +152,13 @@ class Attempt:
                 experiment=experiment.name,
                 stage=run.stage,
                 attempt=self.number,
+                launched_at=run.created_at,
                 config=config.model_dump(mode="json"),
                 inputs=inputs,
             )
 
     def _start(self) -> None:
         self.process = trainer.start(self.settings, self.device, self.run_dir, self.number, self._command)
-        self.leader = process_id(self.process.pid)
         log.info("Run %s, attempt %s: trainer %s on %s.", self.run_id, self.number, self.process.pid, self.device.name)
 
     # -- while it trains -----------------------------------------------------------------------------------------
@@ -207,8 +223,7 @@ class Attempt:
         if self.process is None or self.process.returncode is not None:
             return
         signal_group(self.process.pid, signal.SIGKILL)  # not reaped yet, so the pid is no stranger's
-        if self.leader is not None:
-            trainer.kill_all(self.leader, self.run_dir)
+        trainer.kill_marked(self.run_dir, (self.number,))
         self.process.wait()
 
     def _kill_because(self, code: str, message: str) -> None:
@@ -239,6 +254,8 @@ class Attempt:
             return
         while self._steadily(lambda: ship(self.database, self.run_id, self.run_dir.journal)):
             self.beat(time.monotonic())
+        if self.fenced:
+            return
         code = self.process.returncode
         log.info("Run %s, attempt %s: the trainer ended with %s.", self.run_id, self.number, code)
         if code == Exit.FINISHED:

@@ -58,13 +58,15 @@ def start_time(pid: int) -> int | None:
     return None if fields is None or fields[0] in "ZX" else int(fields[19])
 
 
-def started_with(variable: str) -> Iterator[int]:
-    """The pids of processes that have `NAME=value` in the environment that they began with."""
-    wanted = variable.encode()
+def started_with(name: str) -> Iterator[tuple[int, str]]:
+    """(pid, value) of each process that has this variable in the environment that it began with."""
+    wanted = f"{name}=".encode()
     for entry in PROC.iterdir():
         with contextlib.suppress(OSError):  # it ended, or belongs to somebody else
-            if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
-                yield int(entry.name)
+            if entry.name.isdigit():
+                for variable in (entry / "environ").read_bytes().split(b"\0"):
+                    if variable.startswith(wanted):
+                        yield int(entry.name), os.fsdecode(variable[len(wanted) :])
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:

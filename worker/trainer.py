@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "training")
 LOG_BYTES = 8 << 20  # of trainer.log, and as much again of the older trainer.log.1
-MARK = "PREFLAB_RUN_DIRECTORY"  # in the environment of a trainer and of all that it starts
+MARK = "PREFLAB_ATTEMPT"  # "<attempt> <run directory>": in the environment of a trainer and of all that it starts
 
 # A trainer learns these of the worker's environment and nothing else: above all no database, broker or token.
 NAMES = {
@@ -46,10 +46,12 @@ class TrainerNote(ProcessId):
     checkpoints: list[str]
 
 
-def environment(settings: Settings, device: Device, run_dir: RunDir, own: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    settings: Settings, device: Device, run_dir: RunDir, attempt: int, own: Mapping[str, str]
+) -> dict[str, str]:
     """The trainer's environment: what is allowed of `own`, and what the settings say."""
     allowed = {name: value for name, value in own.items() if name in NAMES or name.startswith(PREFIXES)}
-    allowed[MARK] = str(run_dir.root)
+    allowed[MARK] = f"{attempt} {run_dir.root}"
     allowed["CUDA_VISIBLE_DEVICES"] = device.uuid
     allowed["PYTHONUNBUFFERED"] = "1"
     if settings.threads:
@@ -72,7 +74,7 @@ def start(
             stdout=output,
             stderr=output,
             cwd=run_dir.root,
-            env=environment(settings, device, run_dir, os.environ),
+            env=environment(settings, device, run_dir, attempt, os.environ),
             start_new_session=True,
             umask=0o077,
         )
@@ -115,20 +117,21 @@ def made_checkpoint(run_dir: RunDir, attempt: int) -> bool:
     return note is not None and note.attempt == attempt and bool(whole_checkpoints(run_dir) - set(note.checkpoints))
 
 
-def kill_leftover(run_dir: RunDir) -> None:
-    """Kill what is left of an earlier attempt on this machine. A stranger that has its pid now is spared."""
-    leader = read_note(run_dir)
-    if leader is not None and leader.here:
-        kill_all(leader, run_dir)
+def kill_leftover(run_dir: RunDir, attempt: int) -> None:
+    """Kill what is left of attempts before this one on this machine. A stranger that has its pid now is spared."""
+    note = read_note(run_dir)
+    if note is not None and note.here and note.alive() and note.attempt < attempt:
+        signal_group(note.pid, signal.SIGKILL)
+    kill_marked(run_dir, range(attempt))
 
 
-def kill_all(leader: ProcessId, run_dir: RunDir) -> None:
-    """Kill a trainer and whatever it started, at once; also what has left its process group."""
-    if leader.alive():
-        signal_group(leader.pid, signal.SIGKILL)
-    for pid in started_with(f"{MARK}={run_dir.root}"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+def kill_marked(run_dir: RunDir, attempts: Container[int]) -> None:
+    """Kill what these attempts' trainers started, at once; also what has left their process groups."""
+    for pid, mark in started_with(MARK):
+        number, _, root = mark.partition(" ")
+        if root == str(run_dir.root) and number.isdigit() and int(number) in attempts:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def turn_log(run_dir: RunDir) -> None:

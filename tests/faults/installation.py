@@ -64,8 +64,9 @@ class Installation:
 
     def trainers(self, run_id: int) -> list[int]:
         """The pids of all trainers of this run: each leads a session of its own (what it starts itself does not)."""
-        mark = f"{MARK}={self.settings.run_folder(run_id)}"
-        return [pid for pid in started_with(mark) if start_time(pid) is not None and _leads(pid)]
+        folder = str(self.settings.run_folder(run_id))
+        marked = [pid for pid, mark in started_with(MARK) if mark.partition(" ")[2] == folder]
+        return [pid for pid in marked if start_time(pid) is not None and _leads(pid)]
 
     def pool_process(self, run_id: int) -> int:
         """The pid of the process that claimed the run."""
@@ -82,8 +83,9 @@ class Installation:
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.wait()
-        for pid in started_with(f"PREFLAB_HOME={self.settings.home}"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for pid, home in started_with("PREFLAB_HOME"):
+            if home == str(self.settings.home):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.bell.close(1)
         self.database.dispose()

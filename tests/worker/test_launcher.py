@@ -201,6 +201,27 @@ def test_what_an_earlier_attempt_left_is_killed_before_the_next_starts(database,
     assert row(database, run_id).state == states.FINISHED
 
 
+def test_an_attempt_that_ends_leaves_a_later_one_alone(database, settings):
+    """A worker that slept through its lease kills its own trainer, and not the one that goes on with the run."""
+    run_id = launch(database, settings)
+    script = "journal.log('here'); time.sleep(300)"
+    first = attempt(database, settings, script)
+    first._prepare()
+    first._start()
+    with database.write() as session:
+        lease.expire(session, run_id, 1, 0, Failure(code="x", message="x"), new_checkpoint=False)
+    second = attempt(database, settings, script)
+    second._prepare()
+    second._start()
+    until(lambda: journal_has(settings, run_id, '"attempt":2'))
+    trainer.kill_leftover(second.run_dir, 1)  # as by a worker that slept before it began
+    first.beat(time.monotonic())
+    assert first.process.returncode == -signal.SIGKILL
+    assert second.process.poll() is None
+    second.kill()
+    assert second.process.returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("lie", [{"started": 1}, {"boot": "another boot"}], ids=["pid reused", "rebooted"])
 def test_a_stranger_that_has_the_pid_of_an_earlier_trainer_is_spared(database, settings, lie):
     run_id = launch(database, settings)
@@ -280,13 +301,13 @@ def test_the_trainer_learns_nothing_that_it_need_not_know(settings):
         "CUDA_VISIBLE_DEVICES": "0,1,2",
     }
     run_dir = RunDir(settings.run_folder(1))
-    told = trainer.environment(settings, Device("gpu-1", "GPU", "GPU-abc"), run_dir, own)
+    told = trainer.environment(settings, Device("gpu-1", "GPU", "GPU-abc"), run_dir, 1, own)
     assert "secret" not in str(told)
     assert (told["PATH"], told["HF_TOKEN"], told["CUDA_HOME"]) == ("/bin", "hf", "/cuda")
     assert told["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
-    assert trainer.environment(settings, CPU, run_dir, own)["CUDA_VISIBLE_DEVICES"] == ""
+    assert trainer.environment(settings, CPU, run_dir, 1, own)["CUDA_VISIBLE_DEVICES"] == ""
     offline = settings.model_copy(update={"offline": True, "threads": 3})
-    told = trainer.environment(offline, CPU, run_dir, {})
+    told = trainer.environment(offline, CPU, run_dir, 1, {})
     assert (told["HF_HUB_OFFLINE"], told["PREFLAB_THREADS"]) == ("1", "3")
 
 
