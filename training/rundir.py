@@ -41,6 +41,7 @@ class RunFile(BaseModel):
     experiment: str
     stage: str
     attempt: int
+    launched_at: float = 0.0  # the row's created_at: with the id, which run of which database this is
     config: dict[str, object]  # a stage's config as training.config.parse_config takes it
     inputs: dict[str, ResolvedInput] = {}  # by reference text, as written in the config
 

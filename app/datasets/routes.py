@@ -61,8 +61,7 @@ async def upload(request: Request, name: str, filename: str = "") -> dict[str, A
 @api.delete("/datasets/{name}/{version}", dependencies=[require(Role.RUNNER)])
 def delete_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
     """Delete one version that no run was made from."""
-    with database(request).write() as session:
-        service.delete(session, settings(request), name, version)
+    service.delete(database(request), settings(request), name, version)
     return {"deleted": {"name": name, "version": version}}
 
 

@@ -34,6 +34,7 @@ from training.references import NAME
 from training.rundir import sync_directory
 
 INCOMING = ".incoming-"
+DATASETS = "datasets"  # what only one transaction at a time changes: rows together with their files
 DAY = 86_400
 BLOCK = 1 << 20  # bytes copied at once
 
@@ -98,11 +99,12 @@ def take_in(
     """
     facts = checked(path, progress)
     target = dataset_path(settings, facts.sha256)
-    path.replace(target)
-    sync_directory(target.parent)
     with database.write() as session:
-        one_at_a_time(session, f"dataset {name}")
-        return _add(session, facts, name, origin)
+        one_at_a_time(session, DATASETS)
+        dataset = _add(session, facts, name, origin)
+        path.replace(target)  # last: a row never names a file that is not there, and `delete` waits its turn
+        sync_directory(target.parent)
+        return dataset
 
 
 def _add(session: Session, facts: DatasetFacts, name: str, origin: str) -> Dataset:
@@ -172,17 +174,22 @@ def _opened(file: Path) -> BufferedReader:
         raise Invalid(f"{file} cannot be read: {error.strerror}.", "Check the file and who may read it.") from None
 
 
-def delete(session: Session, settings: Settings, name: str, version: int) -> None:
+def delete(database: Database, settings: Settings, name: str, version: int) -> None:
     """Delete one version, and its file where no other has the same content. Raises NotFound or Conflict."""
-    dataset = queries.get(session, name, version)
-    users = queries.used_by(session, dataset)
-    if users:
-        names = ", ".join(f"{owner}/{run.name}" for run, owner in users[:5])
-        raise Conflict(f"{len(users)} runs were made from this data set ({names}).", "Delete them first, or keep it.")
-    session.delete(dataset)
-    session.flush()
-    if session.exec(select(col(Dataset.id)).where(Dataset.sha256 == dataset.sha256)).first() is None:
-        dataset_path(settings, dataset.sha256).unlink(missing_ok=True)
+    with database.write() as session:
+        one_at_a_time(session, DATASETS)
+        dataset = queries.get(session, name, version)
+        users = queries.used_by(session, dataset)
+        if users:
+            names = ", ".join(f"{owner}/{run.name}" for run, owner in users[:5])
+            raise Conflict(
+                f"{len(users)} runs were made from this data set ({names}).", "Delete them first, or keep it."
+            )
+        session.delete(dataset)
+    with database.write() as session:  # the row is gone for good; only now may its file go
+        one_at_a_time(session, DATASETS)
+        if session.exec(select(col(Dataset.id)).where(Dataset.sha256 == dataset.sha256)).first() is None:
+            dataset_path(settings, dataset.sha256).unlink(missing_ok=True)
 
 
 def check_name(name: str) -> None:

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
 
 from app.datasets import queries, service
 from app.errors import Conflict, Invalid, NotFound, Unavailable
@@ -152,13 +155,12 @@ def test_a_version_that_a_run_was_made_from_is_kept(put, any_database, settings,
     config = parse_config({"stage": "sft", "model": "new:tiny", "dataset": "data:a_b@1"})
     with any_database.write() as session:
         experiments.launch_one(session, settings, config)
-    with any_database.write() as session, pytest.raises(Conflict, match="playground/sft-1"):
-        service.delete(session, settings, "a_b", 1)
-    with any_database.write() as session:
-        service.delete(session, settings, "a_b", 2)
-        service.delete(session, settings, "a-b", 1)
-        with pytest.raises(NotFound):
-            service.delete(session, settings, "a_b", 2)
+    with pytest.raises(Conflict, match="playground/sft-1"):
+        service.delete(any_database, settings, "a_b", 1)
+    service.delete(any_database, settings, "a_b", 2)
+    service.delete(any_database, settings, "a-b", 1)
+    with pytest.raises(NotFound):
+        service.delete(any_database, settings, "a_b", 2)
     assert names(any_database) == [("a_b", 1), ("a-b", 2)]
 
 
@@ -166,9 +168,41 @@ def test_a_file_goes_with_the_last_data_set_that_has_its_content(put, database, 
     put(CHAT, name="a")
     put(CHAT, name="b")
     for name, left in (("a", 1), ("b", 0)):
-        with database.write() as session:
-            service.delete(session, settings, name, 1)
+        service.delete(database, settings, name, 1)
         assert len(files(settings)) == left
+
+
+def test_a_deletion_that_is_not_committed_keeps_the_file(put, database, settings):
+    put(CHAT, name="a")
+
+    def refuse(session):
+        raise OperationalError("COMMIT", {}, Exception("disk full"))
+
+    event.listen(Session, "before_commit", refuse)
+    try:
+        with pytest.raises(OperationalError):
+            service.delete(database, settings, "a", 1)
+    finally:
+        event.remove(Session, "before_commit", refuse)
+    assert names(database) == [("a", 1)]
+    assert len(files(settings)) == 1
+
+
+def test_taking_in_and_deleting_the_same_content_at_once_never_leaves_a_row_without_its_file(
+    any_database, settings, tmp_path
+):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(CHAT)
+    service.import_file(any_database, settings, file, "a")
+    for turn in range(20):
+        deleting = threading.Thread(
+            target=service.delete, args=(any_database, settings, f"a{turn - 1}" if turn else "a", 1)
+        )
+        deleting.start()
+        service.import_file(any_database, settings, file, f"a{turn}")
+        deleting.join()
+        assert len(files(settings)) == 1
+        assert names(any_database) == [(f"a{turn}", 1)]
 
 
 def test_an_upload_streams_to_the_disk_and_is_checked(browser, settings):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from app.models import Run
 from app.runs import lease, service, states
 from tests.worker.helpers import DONE, attempt, events, launch, row, shipped_exactly_once, until
 from training.errors import Failure
@@ -264,6 +265,21 @@ def test_a_retry_removes_what_was_made_and_a_resume_does_not(database, settings)
     found = row(database, run_id)
     assert (found.state, found.fresh) == (states.FINISHED, False)
     assert [path.name for path in run_dir.checkpoints.iterdir()] == ["step-000003"]
+
+
+def test_what_a_run_of_another_database_left_under_the_same_id_is_set_aside(database, settings):
+    first = launch(database, settings)
+    again(database, settings, f"run_dir.checkpoints.mkdir(); journal.metrics(1, loss=2.0); {DONE}")
+    folder = settings.run_folder(first)
+    with database.write() as session:
+        session.get_one(Run, first).created_at += 1  # as a new database's run of this id would have
+        session.get_one(Run, first).cursor = 0
+        session.get_one(Run, first).state = states.QUEUED
+    again(database, settings, f"journal.metrics(1, loss=1.0); {DONE}")
+    assert row(database, first).summary["loss"]["last"] == 1.0
+    assert not (folder / "checkpoints").exists()
+    (aside,) = settings.runs_folder.glob(f"{first}.before-*")
+    assert (aside / "checkpoints").is_dir()
 
 
 def test_the_trainer_gets_the_config_and_where_its_inputs_are(database, settings):
