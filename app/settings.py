@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     allowed_paths: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description="Folders that `path:` references may point into, with commas between. "
-        "Empty: the folder that Preflab was started in.",
+        "Empty: the folder that Preflab was started in, unless that is /.",
     )
     upload_max_bytes: int = Field(8 << 30, ge=1, description="The largest file that can be uploaded.")
     min_free_disk_bytes: int = Field(
@@ -122,8 +122,10 @@ class Settings(BaseSettings):
 
     @property
     def path_roots(self) -> list[Path]:
-        """Folders that `path:` references may point into."""
-        return [path.expanduser().resolve() for path in self.allowed_paths] or [Path.cwd()]
+        """Folders that `path:` references may point into. A service that starts in / has none unless they are named."""
+        named = [path.expanduser().resolve() for path in self.allowed_paths]
+        here = Path.cwd()
+        return named or ([here] if here != Path(here.anchor) else [])
 
     @property
     def loopback(self) -> bool:

@@ -167,7 +167,7 @@ def find_dataset(session: Session, reference: Reference) -> Dataset | None:
 def _check_path(settings: Settings, reference: Reference) -> str | None:
     path = allowed_path(settings, reference.name)
     if path is None:
-        roots = ", ".join(map(str, settings.path_roots))
+        roots = ", ".join(map(str, settings.path_roots)) or "none"
         return f"This path is outside the folders that may be read ({roots}). PREFLAB_ALLOWED_PATHS names them."
     try:
         missing = not path.exists()
@@ -188,7 +188,7 @@ def allowed_path(settings: Settings, name: str) -> Path | None:
     except RuntimeError:  # ~somebody whom this machine does not know
         return None
     if not path.is_absolute():
-        path = settings.path_roots[0] / path
+        path = next(iter(settings.path_roots), Path.cwd()) / path
     real = path.resolve()
     return real if any(real.is_relative_to(root) for root in settings.path_roots) else None
 

@@ -131,3 +131,9 @@ def test_a_path_outside_the_allowed_folders_is_refused(database, settings, tmp_p
     (tmp_path / "link.jsonl").symlink_to(tmp_path.parent / "outside.jsonl")
     with pytest.raises(Invalid, match="outside the folders that may be read"):
         launch(database, settings, {"name": "e", "runs": {"a": {**SFT, "dataset": f"path:{path}"}}})
+
+
+def test_a_service_that_starts_in_the_root_folder_may_read_no_path_unless_one_is_named(settings, monkeypatch):
+    monkeypatch.chdir("/")
+    assert settings.model_copy(update={"allowed_paths": []}).path_roots == []
+    assert inputs.allowed_path(settings.model_copy(update={"allowed_paths": []}), "etc/passwd") is None
