@@ -92,21 +92,23 @@ class Door:
                 await answer(request, failure)(scope, receive, guarded_send)
 
     async def _identify(self, request: Request) -> bool:
-        """Put whoever it is into the request's state. True if a cookie said so."""
+        """Put whoever it is, and by what, into the request's state. True if a cookie said so."""
         if request.scope["path"].startswith(OPEN_PATHS):
             return False
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             address = client_address(request)
             self.throttle.check(address)
-            request.state.identity = await run_in_threadpool(self._look_up, secret.strip(), tokens.API)
+            request.state.credential = secret.strip(), tokens.API
+            request.state.identity = await run_in_threadpool(self._look_up, *request.state.credential)
             if request.state.identity is None:
                 self.throttle.failed(address)
                 raise SignInNeeded("This API token is unknown or revoked.", "`preflab token create` makes one.")
             return False
         cookie = request.cookies.get(cookie_name(request))
         if cookie:
-            request.state.identity = await run_in_threadpool(self._look_up, cookie, tokens.SESSION)
+            request.state.credential = cookie, tokens.SESSION
+            request.state.identity = await run_in_threadpool(self._look_up, *request.state.credential)
         return request.state.identity is not None
 
     def _look_up(self, secret: str, kind: str) -> Identity | None:

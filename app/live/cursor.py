@@ -5,13 +5,14 @@ from __future__ import annotations
 from app.errors import Invalid
 
 MOST_RUNS = 100  # that one stream follows
-MOST_DIGITS = 16
+MOST_RUN_ID = 2**31 - 1  # the column has 32 bits, and Postgres refuses to compare more
+MOST_DIGITS = 16  # of an event's number
 
 
 def parse_runs(text: str) -> list[int]:
     """`1,2` as run ids. Raises Invalid."""
     parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not parts or len(parts) > MOST_RUNS or not all(_is_number(part) for part in parts):
+    if not parts or len(parts) > MOST_RUNS or not all(_is_run(part) for part in parts):
         raise Invalid(f"runs takes 1 to {MOST_RUNS} run ids with commas between.", fields={"runs": "For example: 1,2."})
     return [int(part) for part in parts]
 
@@ -21,7 +22,7 @@ def parse_cursor(text: str) -> dict[int, int]:
     cursor: dict[int, int] = {}
     for part in text.split(",") if text.strip() else []:
         run, colon, number = part.strip().partition(":")
-        if not colon or not _is_number(run) or not _is_number(number) or len(cursor) >= MOST_RUNS:
+        if not colon or not _is_run(run) or not _is_number(number) or len(cursor) >= MOST_RUNS:
             raise Invalid(f"“{text[:60]}” is no cursor.", "It reads <run>:<event>, with commas between.")
         cursor[int(run)] = int(number)
     return cursor
@@ -31,5 +32,9 @@ def format_cursor(cursor: dict[int, int]) -> str:
     return ",".join(f"{run}:{number}" for run, number in cursor.items())
 
 
+def _is_run(text: str) -> bool:
+    return _is_number(text) and int(text) <= MOST_RUN_ID
+
+
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS

@@ -11,9 +11,7 @@ import logging
 from collections import deque
 from itertools import islice
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from app.db import Database
+from app.db import UNREACHABLE, Database
 from app.live import events
 from app.live.changes import Signal
 from app.live.overview import Overview
@@ -26,12 +24,17 @@ RING_EVENTS = 2000
 RING_BYTES = 4 << 20
 
 
+class Unreadable(Exception):
+    """A run's events cannot be read, through a mistake of ours; the log says more."""
+
+
 class Ring:
     """The latest events of one run. Numbers have no gaps, so a place in the ring is a subtraction."""
 
     def __init__(self, last: int) -> None:
         self.last = last  # number of the last event that the watcher has seen
         self.gone = False
+        self.unreadable = False
         self._lines: deque[bytes] = deque()
         self._bytes = 0
 
@@ -87,8 +90,13 @@ class Hub:
             self._task = None
 
     async def after(self, run_id: int, number: int, limit: int) -> list[bytes] | None:
-        """Events of a run behind `number`: none where there is nothing new, None where the run is gone."""
+        """Events of a run behind `number`: none where there is nothing new, None where the run is gone.
+
+        Raises Unreadable: the stream ends then, and only the pages of this run are not live.
+        """
         ring = self._rings.get(run_id)
+        if ring is not None and ring.unreadable:
+            raise Unreadable(f"run {run_id}")
         if ring is not None and ring.gone:
             return None
         if ring is None:
@@ -106,10 +114,11 @@ class Hub:
         return {run_id for listener in self._listeners for run_id in listener.run_ids}
 
     async def _watch(self) -> None:
-        """Look every POLL seconds until cancelled; a database that is away for a while ends nothing."""
+        """Look every POLL seconds until cancelled. Nothing ends it: not a database that is away for a while, and
+        no mistake of ours, which would otherwise freeze every page."""
         loop = asyncio.get_running_loop()
         next_overview = 0.0
-        troubled = False
+        said = ""
         signal = Signal(self._database)
         try:
             while True:
@@ -120,11 +129,17 @@ class Hub:
                     if loop.time() >= next_overview and any(listener.overview for listener in self._listeners):
                         next_overview = loop.time() + OVERVIEW_POLL
                         await self._look_over()
-                    troubled = False
-                except SQLAlchemyError as error:
-                    if not troubled:
+                    said = ""
+                except UNREACHABLE as error:
+                    if said != "away":
                         log.warning("Live pages wait for the database: %s", error)
-                    troubled = True
+                    said = "away"
+                    signal.reset()
+                    await asyncio.sleep(1)
+                except Exception as error:
+                    if said != repr(error):
+                        log.error("Live pages stand still", exc_info=error)
+                    said = repr(error)
                     signal.reset()
                     await asyncio.sleep(1)
                 await asyncio.sleep(POLL)
@@ -135,7 +150,7 @@ class Hub:
         """Put what is new into the rings, and wake whom it concerns."""
         watched = self._watched()
         known = {run_id: ring.last for run_id, ring in self._rings.items() if run_id in watched}
-        last, fresh = await asyncio.to_thread(self._read, watched, known)
+        last, fresh, unreadable = await asyncio.to_thread(self._read, watched, known)
         changed = set()
         for run_id in watched & self._watched():
             ring = self._rings.get(run_id)
@@ -145,6 +160,9 @@ class Hub:
             elif ring is None:
                 changed.add(run_id)
                 self._rings[run_id] = Ring(last[run_id])
+            elif run_id in unreadable:
+                changed.add(run_id)
+                ring.unreadable = True
             elif run_id in fresh and ring.last == known[run_id]:
                 changed.add(run_id)
                 if len(fresh[run_id]) < events.PAGE:
@@ -155,15 +173,26 @@ class Hub:
             if changed.intersection(listener.run_ids):
                 listener.woken.set()
 
-    def _read(self, watched: set[int], known: dict[int, int]) -> tuple[dict[int, int], dict[int, list[bytes]]]:
+    def _read(
+        self, watched: set[int], known: dict[int, int]
+    ) -> tuple[dict[int, int], dict[int, list[bytes]], set[int]]:
+        """Each run's last number, the events behind the known ones, and the runs whose events cannot be read."""
+        fresh: dict[int, list[bytes]] = {}
+        unreadable: set[int] = set()
         with self._database.read() as session:
             last = events.last_numbers(session, watched)
-            fresh = {
-                run_id: events.after(session, run_id, number)
-                for run_id, number in known.items()
-                if last.get(run_id, 0) > number
-            }
-        return last, fresh
+            for run_id, number in known.items():
+                if last.get(run_id, 0) <= number:
+                    continue
+                try:
+                    fresh[run_id] = events.after(session, run_id, number)
+                except UNREACHABLE:
+                    raise
+                except Exception as error:
+                    session.rollback()
+                    log.error("The events of run %d cannot be read", run_id, exc_info=error)
+                    unreadable.add(run_id)
+        return last, fresh, unreadable
 
     async def _look_over(self) -> None:
         if self.overview.update(await asyncio.to_thread(self.overview.read)):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 
+from app import tokens
 from app.auth import Role, require
+from app.db import UNREACHABLE
 from app.live.cursor import format_cursor, parse_cursor, parse_runs
-from app.live.hub import Hub, Listener
+from app.live.hub import Hub, Listener, Unreadable
 from app.web import database
 
 api = APIRouter(tags=["live"])
@@ -43,10 +46,36 @@ async def live(request: Request, runs: str, cursor: str = "") -> StreamingRespon
     else:
         read = parse_cursor(request.headers.get("last-event-id") or cursor)
         stream = run_events(hub(request), closing, {run_id: read.get(run_id, 0) for run_id in parse_runs(runs)})
+    stream = while_let_in(stream, lambda: asyncio.to_thread(_still_let_in, request))
     return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
 
-async def run_events(hub: Hub, closing: asyncio.Event, cursor: dict[int, int]) -> AsyncIterator[bytes]:
+def _still_let_in(request: Request) -> bool:
+    """Whether the token or session that the request came with still counts."""
+    with database(request).read() as session:
+        return tokens.identify(session, *request.state.credential) is not None
+
+
+async def while_let_in(
+    stream: AsyncGenerator[bytes, None], still_let_in: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes, None]:
+    """A stream that ends once its reader's token is revoked or expired, or signed out: within two HEARTBEATs, since
+    a quiet stream beats. A database that is away turns nobody out; it has nothing new to tell either."""
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
+    async with aclosing(stream):
+        async for message in stream:
+            if loop.time() - asked >= HEARTBEAT:
+                try:
+                    if not await still_let_in():
+                        return
+                    asked = loop.time()
+                except UNREACHABLE:
+                    pass
+            yield message
+
+
+async def run_events(hub: Hub, closing: asyncio.Event, cursor: dict[int, int]) -> AsyncGenerator[bytes, None]:
     """The stream of some runs: messages with `{"events": [...]}`, whose id is the cursor behind them."""
     listener = hub.join(list(cursor))
     try:
@@ -55,7 +84,10 @@ async def run_events(hub: Hub, closing: asyncio.Event, cursor: dict[int, int]) -
             listener.woken.clear()
             lines: list[bytes] = []
             for run_id in list(cursor):
-                new = await hub.after(run_id, cursor[run_id], BATCH)
+                try:
+                    new = await hub.after(run_id, cursor[run_id], BATCH)
+                except Unreadable:
+                    return  # the page says that it is not live, and asks again
                 if new is None:
                     del cursor[run_id]
                     yield b'event: gone\ndata: {"run":%d}\n\n' % run_id
@@ -72,7 +104,7 @@ async def run_events(hub: Hub, closing: asyncio.Event, cursor: dict[int, int]) -
         hub.leave(listener)
 
 
-async def active_runs(hub: Hub, closing: asyncio.Event) -> AsyncIterator[bytes]:
+async def active_runs(hub: Hub, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
     """The stream of a list: messages with `{"runs": [...]}`. A browser that comes back reads its page again."""
     listener = hub.join([], overview=True)
     version = 0

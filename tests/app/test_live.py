@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event as sql_event
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from app import tokens
+from app.auth import Role
 from app.db import Database
 from app.errors import Invalid
 from app.experiments import service as experiments
 from app.live import hub as hubs
 from app.live import routes
-from app.live.cursor import MOST_RUNS, format_cursor, parse_cursor, parse_runs
+from app.live.cursor import MOST_RUN_ID, MOST_RUNS, format_cursor, parse_cursor, parse_runs
 from app.live.hub import Hub, Ring
 from app.runs import service, states
 from app.settings import Settings
@@ -198,6 +205,56 @@ def test_streams_end_at_once_when_the_server_is_told_to(writer: Writer) -> None:
     alive(writer.database, act)
 
 
+def test_a_run_that_cannot_be_makes_nobody_elses_stream_wait(writer: Writer) -> None:
+    async def act(hub: Hub, closing: asyncio.Event) -> None:
+        odd = Reader(routes.run_events(hub, closing, dict.fromkeys(parse_runs(str(MOST_RUN_ID)), 0)))
+        with pytest.raises(StopAsyncIteration):
+            while True:
+                await odd.message()
+        assert any(b"event: gone" in message for message in odd.others)
+        reader = Reader(routes.run_events(hub, closing, {writer.run_id: 0}))
+        await reader.until(1)
+        await asyncio.to_thread(writer.write, 5)
+        await reader.until(6)
+        await reader.close()
+
+    alive(writer.database, act)
+
+
+def test_a_run_whose_events_cannot_be_read_ends_its_own_streams_alone(
+    any_database: Database, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = Writer(any_database, settings), Writer(any_database, settings)
+
+    def refuse(connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        listed = list(values.values()) if isinstance(values, dict) else list(values)
+        if "FROM event" in statement and bad.run_id in listed:
+            connection.exec_driver_sql("SELECT nothing FROM nowhere" if on_postgres else "SELECT 1")
+            raise ProgrammingError(statement, {}, Exception("a mistake of ours"))
+
+    on_postgres = any_database.dialect == "postgresql"
+
+    async def act(hub: Hub, closing: asyncio.Event) -> None:
+        of_good = Reader(routes.run_events(hub, closing, {good.run_id: 0}))
+        of_bad = Reader(routes.run_events(hub, closing, {bad.run_id: 0}))
+        await of_good.until(1)
+        await of_bad.until(1)
+        sql_event.listen(any_database.engine, "before_cursor_execute", refuse)
+        await asyncio.to_thread(lambda: (bad.journal.log("x"), ship_all(any_database, bad.run_id, bad.path)))
+        with pytest.raises(StopAsyncIteration):
+            while True:
+                await of_bad.message()
+        await asyncio.to_thread(good.write, 5)
+        await of_good.until(6)
+        await of_good.close()
+
+    try:
+        alive(any_database, act)
+    finally:
+        sql_event.remove(any_database.engine, "before_cursor_execute", refuse)
+    assert f"The events of run {bad.run_id} cannot be read" in caplog.text
+
+
 async def _drain(stream: AsyncIterator[bytes]) -> None:
     async for _ in stream:
         pass
@@ -213,6 +270,62 @@ def test_a_quiet_stream_beats(writer: Writer, monkeypatch: pytest.MonkeyPatch) -
         await reader.close()
 
     alive(writer.database, act)
+
+
+@pytest.mark.parametrize("kind", [tokens.API, tokens.SESSION])
+def test_a_stream_ends_once_its_token_no_longer_counts(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(routes, "HEARTBEAT", 0.01)
+    with writer.database.write() as session:
+        token, secret = tokens.create(session, kind, Role.VIEWER, "me")
+
+    async def act(hub: Hub, closing: asyncio.Event) -> None:
+        app = FastAPI()
+        app.state.database, app.state.live, app.state.closing = writer.database, hub, closing
+        request = Request({"type": "http", "app": app, "headers": [], "state": {"credential": (secret, kind)}})
+        answers = [await routes.live(request, runs=runs) for runs in (str(writer.run_id), "active")]
+        readers = [Reader(answer.body_iterator) for answer in answers]  # type: ignore[arg-type]
+        for reader in readers:
+            while reader.others.count(routes.BEAT) < 3:
+                await reader.message()
+        with writer.database.write() as session:
+            tokens.revoke(session, token.id or 0)
+        for reader in readers:
+            with pytest.raises(StopAsyncIteration):
+                for _ in range(10):
+                    await reader.message()
+
+    alive(writer.database, act)
+
+
+def test_signing_out_ends_what_the_browser_listens_to(
+    app: FastAPI, browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "HEARTBEAT", 0.05)
+    app.state.live = Hub(app.state.database)
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(browser.get, "/api/v1/live?runs=active")
+        while not app.state.live._listeners and not stream.done():
+            time.sleep(0.01)
+        assert browser.post("/api/v1/sign-out").status_code == 200
+        assert stream.result(timeout=20).status_code == 200
+
+
+def test_a_database_that_is_away_turns_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "HEARTBEAT", 0.0)
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield b"1"
+        yield b"2"
+
+    async def away() -> bool:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    async def whole() -> list[bytes]:
+        return [message async for message in routes.while_let_in(stream(), away)]
+
+    assert asyncio.run(whole()) == [b"1", b"2"]
 
 
 def test_no_transaction_stays_open_while_a_stream_waits(database: Database, settings: Settings) -> None:
@@ -279,7 +392,7 @@ def test_a_ring_keeps_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch)
     assert ring.after(11, 10) is None
 
 
-@given(st.dictionaries(st.integers(0, 10**15), st.integers(0, 10**15), max_size=MOST_RUNS))
+@given(st.dictionaries(st.integers(0, MOST_RUN_ID), st.integers(0, 10**15), max_size=MOST_RUNS))
 def test_a_cursor_survives_being_written_and_read(cursor: dict[int, int]) -> None:
     assert parse_cursor(format_cursor(cursor)) == cursor
 
@@ -290,7 +403,7 @@ def test_any_text_is_a_cursor_or_is_refused_with_a_sentence(text: str) -> None:
         assert all(isinstance(key, int) for key in parse_cursor(text))
 
 
-@pytest.mark.parametrize("text", ["", "a", "-1", "1;2", "٣", ",".join(map(str, range(101)))])
+@pytest.mark.parametrize("text", ["", "a", "-1", "1;2", "٣", "²", "2147483648", ",".join(map(str, range(101)))])
 def test_runs_that_are_no_ids_are_refused(text: str) -> None:
     with pytest.raises(Invalid):
         parse_runs(text)
