@@ -131,7 +131,7 @@ class Loop:
         if step and (step % self.config.save_every == 0 or self._finished):
             self._save()
         elif is_best:
-            checkpoint.save(self.run_dir, self.model, state, None, {}, self.journal)
+            self._save_best()
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step >= self.total
@@ -262,6 +262,14 @@ class Loop:
         self.last = checkpoint.save(self.run_dir, self.model, self.state, self.optimizer, self._rng, self.journal)
         checkpoint.prune(self.run_dir, self.config.keep_checkpoints)
         self.journal.status("training", step=self.state.step)
+
+    def _save_best(self) -> None:
+        """The weights alone, unless a full checkpoint of this very step stands already: it holds them too.
+
+        That one was saved by a stop in the eval that is made again now, and nothing else could be gone on from.
+        """
+        if self.last is None or self.last.step != self.state.step:
+            checkpoint.save(self.run_dir, self.model, self.state, None, {}, self.journal)
 
     def _save_stopped(self) -> None:
         """Save the last whole step; of one that was begun, nothing is kept."""

@@ -114,6 +114,27 @@ def test_a_stopped_run_goes_on_to_the_last_bit_wherever_it_was_stopped(
     assert steps == list(range(1, 10))
 
 
+def test_a_run_stopped_in_an_eval_and_again_after_it_keeps_what_it_can_go_on_from(
+    small_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"max_steps": 9, "eval_every": 4, "save_every": 8, "keep_checkpoints": 1}
+    whole_dir, whole = make_run(tmp_path / "whole", small_model, small_data, **settings)
+    train(whole_dir, whole)
+    run_dir, run = make_run(tmp_path / "run", small_model, small_data, **settings)
+    assert train(run_dir, run, stop_after=6)
+    assert state_of(run_dir, 4)["evaluated"] == 0, "it was stopped in the eval of step 4"
+    for attempt in (2, 3):  # each makes that eval, the best so far, and is stopped in step 5
+        _, again = make_run(tmp_path / "run", small_model, small_data, attempt=attempt, **settings)
+        assert train(run_dir, again, stop_after=2)
+        assert metrics(run_dir)[4, "eval_loss"] == metrics(whole_dir)[4, "eval_loss"]
+        assert (run_dir.checkpoints / "step-000004" / "optimizer.safetensors").exists()
+    _, again = make_run(tmp_path / "run", small_model, small_data, attempt=4, **settings)
+    assert not train(run_dir, again)
+    assert metrics(run_dir, *EXACT) == metrics(whole_dir, *EXACT)
+    steps = [record.step for record in records(run_dir, "metrics") if "loss" in record.body["values"]]
+    assert steps == list(range(1, 10)), "no step was made twice"
+
+
 def test_a_run_can_begin_from_any_checkpoint_of_another(small_model: Path, small_data: Path, tmp_path: Path) -> None:
     parent, first = make_run(tmp_path / "a", small_model, small_data, max_steps=6, save_every=3, eval_every=3)
     train(parent, first)
