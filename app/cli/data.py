@@ -73,7 +73,7 @@ def export_metrics(
     out: Annotated[Path | None, typer.Option(help="A file; .csv makes a table. Else JSON Lines on stdout.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every metric of a run, one row a step. A later attempt replaces what earlier ones wrote from its first step on."""
+    """Every metric of a run, one row a step. A later attempt replaces what earlier ones wrote behind its first step."""
     with bench() as here, here.database.read() as session:
         found = the_run(session, run)
         rows = by_step(series.standing(series.read(session, found.id or 0)[0]))

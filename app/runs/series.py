@@ -70,13 +70,16 @@ def _values(body: str) -> dict[str, float | None]:
 
 
 def standing(metrics: Iterable[Metrics]) -> list[Metrics]:
-    """What counts: an attempt replaces all that earlier ones wrote from its own first step on."""
+    """What counts: an attempt replaces all that earlier ones wrote behind its own first step.
+
+    Of that step itself, which a checkpoint may have kept, each value stands until the attempt writes it again.
+    """
     kept: list[Metrics] = []
     attempt = None
     for each in metrics:
         if each.attempt != attempt:
             attempt = each.attempt
-            while kept and kept[-1].step >= each.step:
+            while kept and kept[-1].step > each.step:
                 kept.pop()
         kept.append(each)
     return kept

@@ -1,5 +1,5 @@
 // A run's points in the browser: what was loaded, and what came since. The rules are those of app/runs/series.py:
-// an attempt replaces all that earlier ones wrote from its own first step on; a later value of a step replaces it.
+// an attempt replaces all that earlier ones wrote behind its own first step; a later value of a step replaces it.
 
 const MOST = 8000; // points of a curve before its older half is thinned
 
@@ -21,7 +21,7 @@ export class Series {
       const offset = start ? start.offset + (this.latest ?? start.began) - start.began : 0;
       start = { attempt, step, began: time, offset };
       this.attempts.push(start);
-      this.dropFrom(step);
+      this.dropBehind(step);
     }
     this.latest = time;
     if (Number.isFinite(body.tokens)) this.tokens = body.tokens;
@@ -44,10 +44,10 @@ export class Series {
     return fresh;
   }
 
-  dropFrom(step) {
+  dropBehind(step) {
     for (const curve of this.curves.values()) {
       let keep = curve.step.length;
-      while (keep && curve.step[keep - 1] >= step) keep--;
+      while (keep && curve.step[keep - 1] > step) keep--;
       for (const list of Object.values(curve)) list.length = keep;
     }
   }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.charts.figures import charts_for, figure, template, themes
 from app.charts.tokens import parse_tokens
-from app.runs.series import Curve, Metrics, as_json, attempts, curves, standing, thin
+from app.runs.series import Curve, Metrics, as_json, attempts, curves, thin
 
 
 def points(attempt: int, *steps: int, began: float = 0.0) -> list[Metrics]:
@@ -23,7 +23,17 @@ def test_a_later_attempt_replaces_what_earlier_ones_wrote_from_its_first_step_on
 
 
 def test_a_retry_from_nothing_leaves_nothing_of_what_was_before() -> None:
-    assert [each.attempt for each in standing([*points(1, 1, 2, 3), *points(2, 1)])] == [2]
+    found = curves([*points(1, 1, 2, 3), *points(2, 1)])["loss"]
+    assert (found.step, found.value) == ([1], [2.001])
+
+
+def test_the_loss_at_the_step_of_the_checkpoint_stands_where_the_next_attempt_begins_with_that_steps_eval() -> None:
+    first = [*points(1, *range(1, 8))]
+    first.insert(5, Metrics(1, 5.0, 5, {"eval_loss": 9.0}))
+    found = curves([*first, Metrics(2, 100.0, 5, {"eval_loss": 8.0}), *points(2, 6, 7, began=100.0)])
+    assert found["loss"].step == [1, 2, 3, 4, 5, 6, 7]
+    assert found["loss"].value == [1.001, 1.002, 1.003, 1.004, 1.005, 2.006, 2.007]
+    assert (found["eval_loss"].step, found["eval_loss"].value) == ([5], [8.0])
 
 
 def test_two_records_of_one_step_are_one_point_of_each_metric() -> None:

@@ -270,6 +270,20 @@ def test_a_later_attempt_replaces_what_earlier_ones_measured_from_its_first_step
     ]
 
 
+def test_a_stopped_and_resumed_run_exports_every_step(texts):
+    run = launch()
+    add_events(
+        texts,
+        run,
+        *[("metrics", 1, step, {"loss": float(step)}) for step in range(1, 6)],
+        ("metrics", 2, 5, {"eval_loss": 0.5}),  # what was due at the checkpoint's step comes first
+        *[("metrics", 2, step, {"loss": float(step)}) for step in range(6, 11)],
+    )
+    rows = [json.loads(line) for line in preflab("export", "metrics", str(run)).out.splitlines()]
+    assert [(row["step"], row["values"]["loss"]) for row in rows] == [(step, float(step)) for step in range(1, 11)]
+    assert rows[4]["values"] == {"loss": 5.0, "eval_loss": 0.5}
+
+
 def test_metrics_as_a_table_run_no_formula(texts):
     run = launch()
     add_events(texts, run, ("metrics", 1, 1, {"=cmd()": 1.0, "loss": "NaN"}))
