@@ -220,10 +220,13 @@ def load_rng(checkpoint: Checkpoint) -> None:
     set_rng_state(load_file(checkpoint.path / "rng.safetensors"))
 
 
-def prune(run_dir: RunDir, keep: int) -> None:
-    """Remove old checkpoints: what stays are the newest `keep` full ones and the best that each of them knows."""
+def prune(run_dir: RunDir, keep: int, best_step: int | None) -> None:
+    """Remove old checkpoints: what stays are the best, the newest `keep` full ones, and the best that each of those knows.
+
+    A run that goes on from an older full one, since the newest is damaged, needs the best that was known then.
+    """
     full: list[int] = []
-    best: set[int | None] = set()
+    best = {best_step}
     for step, path in names(run_dir):
         if (path / "optimizer.safetensors").exists() and len(full) < keep:
             full.append(step)

@@ -260,7 +260,7 @@ class Loop:
             return
         self.journal.status("saving", step=self.state.step)
         self.last = checkpoint.save(self.run_dir, self.model, self.state, self.optimizer, self._rng, self.journal)
-        checkpoint.prune(self.run_dir, self.config.keep_checkpoints)
+        checkpoint.prune(self.run_dir, self.config.keep_checkpoints, self.state.best_step)
         self.journal.status("training", step=self.state.step)
 
     def _save_best(self) -> None:
@@ -270,6 +270,7 @@ class Loop:
         """
         if self.last is None or self.last.step != self.state.step:
             checkpoint.save(self.run_dir, self.model, self.state, None, {}, self.journal)
+            checkpoint.prune(self.run_dir, self.config.keep_checkpoints, self.state.best_step)
 
     def _save_stopped(self) -> None:
         """Save the last whole step; of one that was begun, nothing is kept."""

@@ -15,11 +15,12 @@ STATES = 3  # fp32 numbers a trained parameter in a checkpoint: the weight and A
 def check_room(loaded: Loaded, config: TrainingConfig, run_dir: RunDir) -> None:
     """Raise DiskFull where the checkpoints and the model cannot all fit.
 
-    At most there are `keep_checkpoints` full ones, one being written, two of weights alone, and the model.
+    At most there are `keep_checkpoints` full ones, each with a best one of weights alone, beside them a newer best
+    one while the next full one is written, and the model.
     """
     weights = 4 * loaded.trained
     model = loaded.parameters * loaded.source_dtype.itemsize
-    need = (config.keep_checkpoints + 1) * STATES * weights + 2 * weights + model
+    need = (config.keep_checkpoints + 1) * (STATES + 1) * weights + model
     free = shutil.disk_usage(run_dir.root).free + _held(run_dir)
     if free < need:
         raise DiskFull(

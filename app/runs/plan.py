@@ -127,7 +127,7 @@ def disk(config: TrainingConfig, model: ModelSize) -> int | None:
     if model.parameters is None:
         return None
     weights = 4 * trained_parameters(config, model)
-    return (config.keep_checkpoints + 1) * 3 * weights + 2 * weights + model.parameters * model.dtype_bytes
+    return (config.keep_checkpoints + 1) * 4 * weights + model.parameters * model.dtype_bytes
 
 
 def plan(config: TrainingConfig, data: DataFacts, model: ModelSize, machine: Machine) -> list[Line]:

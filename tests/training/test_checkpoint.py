@@ -113,12 +113,21 @@ def test_pruning_keeps_the_latest_and_the_best_of_each(trained: Trained) -> None
     trained.save(4, full=False, best=4)
     trained.save(5, best=4)
     trained.save(6, best=4)
-    checkpoint.prune(trained.run_dir, keep=3)
+    checkpoint.prune(trained.run_dir, keep=3, best_step=4)
     assert trained.steps() == [2, 3, 4, 5, 6]
-    checkpoint.prune(trained.run_dir, keep=2)
+    checkpoint.prune(trained.run_dir, keep=2, best_step=4)
     assert trained.steps() == [4, 5, 6]
-    checkpoint.prune(trained.run_dir, keep=1)
+    checkpoint.prune(trained.run_dir, keep=1, best_step=4)
     assert trained.steps() == [4, 6]
+
+
+def test_a_best_one_that_was_beaten_goes_unless_a_full_one_knows_it(trained: Trained) -> None:
+    trained.save(1, full=False, best=1)
+    trained.save(2, best=1)
+    for best in (3, 4, 5):
+        trained.save(best, full=False, best=best)
+        checkpoint.prune(trained.run_dir, keep=1, best_step=best)
+        assert trained.steps() == [1, 2, best]
 
 
 def test_another_models_weights_are_refused(trained: Trained) -> None:

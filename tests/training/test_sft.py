@@ -22,6 +22,7 @@ from tests.training.small import (
     train,
     write_chats,
 )
+from training import checkpoint
 from training.batches import examples_of_step
 from training.data.encoding import TokenSet
 from training.errors import DataError, DiskFull, Diverged, InputError, ModelError, OutOfMemory
@@ -186,6 +187,30 @@ def test_a_plateau_ends_the_run_and_the_best_step_becomes_the_model(
     model = load_file(run_dir.model / "model.safetensors")
     stored = load_file(run_dir.checkpoints / f"step-{best:06d}" / "model.safetensors")
     assert all(torch.equal(model[name], stored[name]) for name in model)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_no_more_checkpoints_stand_at_once_than_room_was_asked_for(
+    keep: int, small_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, save = 0, checkpoint.save
+
+    def counted(run_dir: RunDir, *rest: Any) -> checkpoint.Checkpoint:
+        nonlocal most
+        saved = save(run_dir, *rest)
+        full = [(path / "optimizer.safetensors").exists() for _, path in checkpoint.names(run_dir)]
+        most = max(most, 3 * full.count(True) + full.count(False))
+        return saved
+
+    monkeypatch.setattr(checkpoint, "save", counted)
+    run_dir, run = make_run(
+        tmp_path, small_model, small_data, max_steps=40, eval_every=2, save_every=9, keep_checkpoints=keep,
+        learning_rate=1e-3, lr_schedule="constant",
+    )  # fmt: skip
+    train(run_dir, run)
+    losses = [value for (step, _), value in sorted(metrics(run_dir, "eval_loss").items())]
+    assert losses == sorted(losses, reverse=True), "every eval is a new best"
+    assert most == 4 * (keep + 1), "as room.py counts them, in trained weights"
 
 
 def test_the_step_does_not_depend_on_the_micro_batches(small_model: Path, small_data: Path, tmp_path: Path) -> None:
