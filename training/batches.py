@@ -5,7 +5,6 @@ The order of an epoch depends on the seed and the epoch alone, so a resumed run 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -20,11 +19,6 @@ from training.data.packing import fill
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of `count` examples in an epoch (from 0)."""
     return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def total_steps(count: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Optimizer steps of a run: `max_steps`, or what the epochs make, the last step perhaps with fewer examples."""
-    return max_steps or max(1, math.ceil(round(epochs * count) / batch_size))
 
 
 def examples_of_step(step: int, count: int, batch_size: int, seed: int, limit: int | None = None) -> list[int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training import checkpoint
-from training.batches import MicroBatch, examples_of_step, micro_batches, total_steps
+from training.batches import MicroBatch, examples_of_step, micro_batches
 from training.checkpoint import Checkpoint, TrainState
 from training.config import TrainingConfig
 from training.device import Device, Utilisation, is_out_of_memory
@@ -27,6 +27,7 @@ from training.journal import Journal
 from training.loading import Loaded
 from training.optimizer import clip_gradient, learning_rate, make_optimizer, set_learning_rate
 from training.rundir import RunDir
+from training.steps import examples_of_run, total_steps
 from training.throttle import Throttle
 
 
@@ -66,7 +67,7 @@ class Loop:
         self.sample_every = sample_every
         self.count = len(task.lengths)
         self.total = total_steps(self.count, config.batch_size, config.epochs, config.max_steps)
-        self.examples = None if config.max_steps else round(config.epochs * self.count)
+        self.examples = None if config.max_steps else examples_of_run(self.count, config.epochs)
         self.state = TrainState()
         self.last: Checkpoint | None = None
         self._stop = stop

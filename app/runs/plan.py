@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from app.units import duration, in_bytes, short
 from training.config import TrainingConfig
+from training.steps import examples_of_run, total_steps
 
 FULL_RATE, LORA_RATE, FRESH_RATE = 2e-4, 2e-3, 1e-2  # learning rates above which a warning is due
 CHARACTERS_PER_TOKEN = 4.0  # of English, in a common vocabulary
@@ -77,11 +77,11 @@ def counts(config: TrainingConfig, data: DataFacts) -> Counts:
         held_back = round(data.rows * config.eval_fraction)
         examples = max(0, data.rows - held_back)
         if steps is None:
-            steps = max(1, math.ceil(round(config.epochs * examples) / config.batch_size))
+            steps = total_steps(examples, config.batch_size, config.epochs, None)
     if steps is not None:
         seen = steps * config.batch_size
         if config.max_steps is None and examples is not None:
-            seen = round(config.epochs * examples)
+            seen = examples_of_run(examples, config.epochs)
         mean = tokens_per_example(data)
         if mean is not None:
             tokens = round(seen * min(config.max_length, mean))

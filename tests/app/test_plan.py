@@ -22,6 +22,11 @@ def test_epochs_make_steps() -> None:
     assert found.tokens == 1800 * 100  # 400 characters at four a token
 
 
+def test_a_small_part_of_an_epoch_is_one_example() -> None:
+    found = counts(config(eval_fraction=0, epochs=0.01), DataFacts(rows=20, characters=20 * 400))
+    assert (found.steps, found.seen, found.tokens) == (1, 1, 100)
+
+
 def test_steps_make_passes_and_a_long_example_counts_only_what_is_kept() -> None:
     found = counts(config(eval_fraction=0, max_steps=10, batch_size=50, max_length=64), DATA)
     assert (found.steps, found.seen, found.tokens) == (10, 500, 500 * 64)

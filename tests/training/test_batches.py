@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batches import MicroBatch, epoch_order, examples_of_step, micro_batches, total_steps
+from training.batches import MicroBatch, epoch_order, examples_of_step, micro_batches
+from training.steps import examples_of_run, total_steps
 
 
 def test_an_epoch_sees_every_example_once_in_an_order_of_its_own() -> None:
@@ -27,6 +28,12 @@ def test_the_last_step_of_the_epochs_has_what_is_left() -> None:
     assert total_steps(count=10, batch_size=4, epochs=2.5, max_steps=None) == 7
     assert total_steps(count=10, batch_size=4, epochs=0.01, max_steps=None) == 1
     assert total_steps(count=10, batch_size=4, epochs=9, max_steps=2) == 2
+
+
+def test_a_small_part_of_an_epoch_is_one_example_at_least() -> None:
+    assert examples_of_run(count=10, epochs=0.01) == 1
+    assert examples_of_run(count=10, epochs=2.5) == 25
+    assert examples_of_run(count=10, epochs=0.26) == 3
 
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)

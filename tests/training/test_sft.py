@@ -171,6 +171,16 @@ def test_other_data_under_the_same_name_is_not_gone_on_with(small_model: Path, t
         train(run_dir, run)
 
 
+def test_a_hundredth_of_an_epoch_of_few_examples_is_a_step_of_one(
+    small_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    run_dir, run = make_run(tmp_path, small_model, small_data, max_steps=None, epochs=0.005)
+    train(run_dir, run)
+    values = metrics(run_dir)
+    assert {step for step, key in values if key == "loss"} == {1}
+    assert values[1, "epoch"] == pytest.approx(1 / 58)  # 64 chats, 6 of them held back
+
+
 def test_a_plateau_ends_the_run_and_the_best_step_becomes_the_model(
     small_model: Path, small_data: Path, tmp_path: Path
 ) -> None:
@@ -204,7 +214,7 @@ def test_no_more_checkpoints_stand_at_once_than_room_was_asked_for(
 
     monkeypatch.setattr(checkpoint, "save", counted)
     run_dir, run = make_run(
-        tmp_path, small_model, small_data, max_steps=40, eval_every=2, save_every=9, keep_checkpoints=keep,
+        tmp_path, small_model, small_data, max_steps=18, eval_every=4, save_every=5, keep_checkpoints=keep,
         learning_rate=1e-3, lr_schedule="constant",
     )  # fmt: skip
     train(run_dir, run)
