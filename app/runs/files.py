@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
+from app.runs.folder import usage
 from app.settings import Settings
 
 
 def size(settings: Settings, run_ids: Iterable[int]) -> int:
     """Bytes that these runs' directories hold on this machine."""
-    return sum(_size(settings.run_folder(run_id)) for run_id in run_ids)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(usage(settings.run_folder(run_id)).bytes for run_id in run_ids)
 
 
 def remove(settings: Settings, run_ids: Iterable[int]) -> None:

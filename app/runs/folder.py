@@ -38,33 +38,32 @@ class Usage:
 def entries(root: Path) -> list[Entry]:
     """All plain files of a run, at most MOST_FILES, by path. Empty where the directory is not on this machine."""
     found: list[Entry] = []
-    for path in _walk(root):
+    for path, about in _files(root):
+        name = path.relative_to(root).as_posix()
+        if any(part.startswith(".") or part in HIDDEN for part in name.split("/")):
+            continue
         if len(found) >= MOST_FILES:
             break
-        about = path.lstat()
-        found.append(Entry(path.relative_to(root).as_posix(), about.st_size, about.st_mtime))
+        found.append(Entry(name, about.st_size, about.st_mtime))
     return sorted(found, key=lambda entry: (entry.path.count("/"), entry.path))
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in HIDDEN]
+def _files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """All plain files below `root`. What goes away meanwhile, as pruned checkpoints do, is left out."""
+    for folder, _, names in os.walk(root, followlinks=False):
         for name in names:
             path = Path(folder, name)
-            if name not in HIDDEN and not name.startswith(".") and stat.S_ISREG(path.lstat().st_mode):
-                yield path
+            try:
+                about = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(about.st_mode):
+                yield path, about
 
 
 def usage(root: Path) -> Usage:
     """Bytes of all files, and how many checkpoints there are."""
-    size = 0
-    for folder, _, names in os.walk(root, followlinks=False):
-        for name in names:
-            try:
-                size += Path(folder, name).lstat().st_size
-            except FileNotFoundError:
-                continue  # a checkpoint was pruned just now
-    return Usage(size, len(list(root.glob("checkpoints/step-*"))))
+    return Usage(sum(about.st_size for _, about in _files(root)), len(list(root.glob("checkpoints/step-*"))))
 
 
 def open_file(root: Path, path: str) -> BinaryIO:

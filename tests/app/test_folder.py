@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.errors import NotFound
+from app.runs import files
 from app.runs.folder import entries, open_file, read_json, usage
+from app.settings import Settings
 
 
 @pytest.fixture
@@ -30,6 +34,25 @@ def root(tmp_path: Path) -> Path:
 def test_plain_files_are_listed_and_links_pipes_and_caches_are_not(root: Path) -> None:
     assert [entry.path for entry in entries(root)] == ["env.json", "checkpoints/step-000010/state.json"]
     assert usage(root).checkpoints == 1
+
+
+def test_what_is_pruned_while_one_looks_is_left_out(
+    root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk = os.walk
+
+    def pruning_walk(top: Path, **options: bool) -> Iterator[tuple[str, list[str], list[str]]]:
+        for folder, folders, names in walk(top, **options):
+            if folder.endswith("step-000010"):
+                shutil.rmtree(folder)  # the trainer prunes between the listing and the look at each file
+            yield folder, folders, names
+
+    settings.run_folder(1).parent.mkdir(parents=True, exist_ok=True)
+    root.rename(settings.run_folder(1))
+    shutil.copytree(settings.run_folder(1) / "checkpoints", root / "checkpoints")
+    monkeypatch.setattr(os, "walk", pruning_walk)
+    assert [entry.path for entry in entries(root)] == []
+    assert files.size(settings, [1]) == len('{"python": "3.11"}') + len("x")
 
 
 def test_a_file_is_opened(root: Path) -> None:
