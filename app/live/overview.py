@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -31,7 +32,9 @@ class Overview:
         """Take what `read` found. True where anything changed."""
         changed = [row for key, row in rows.items() if self._rows.get(key) != row]
         gone = self._rows.keys() - rows.keys()
-        self._rows = {key: row for key, row in rows.items() if row["active"]}
+        # Running ones stand first. Those behind the most that a list follows are forgotten, which is not to be gone.
+        active = ((key, row) for key, row in rows.items() if row["active"])
+        self._rows = dict(islice(active, queries.MOST_ACTIVE))
         if not changed and not gone:
             return False
         self.version += 1

@@ -17,6 +17,7 @@ from app.runs import states
 
 PAGE_SIZE = 50
 COLOURS = 5  # --run-1 .. --run-5 of the stylesheet
+MOST_ACTIVE = 1000  # that live lists follow
 ACTIVE = (states.WAITING, states.QUEUED, states.RUNNING)
 
 
@@ -104,12 +105,16 @@ def _filtered(statement: Any, wanted: Filter) -> Any:
 
 
 def active_rows(session: Session, also: Sequence[int] = ()) -> dict[int, dict[str, Any]]:
-    """The rows of all runs that are alive, and of some others, by id."""
-    wanted: Any = col(Run.state).in_(ACTIVE)
-    if also:
-        wanted = or_(wanted, col(Run.id).in_(also))
-    statement = select(Run, Experiment.name).join(Experiment).where(wanted).order_by(col(Run.id).desc()).limit(1000)
-    return {found["id"]: found for found in (row(run, name) for run, name in session.exec(statement))}
+    """The rows of the runs that are alive, at most MOST_ACTIVE, running ones first; and of some others. By id."""
+    both = select(Run, Experiment.name).join(Experiment)
+    running_first = (col(Run.state) != states.RUNNING, col(Run.id).desc())
+    alive = both.where(col(Run.state).in_(ACTIVE)).order_by(*running_first).limit(MOST_ACTIVE)
+    found = {run.id: row(run, name) for run, name in session.exec(alive) if run.id is not None}
+    missing = [run_id for run_id in also if run_id not in found]
+    if missing:
+        others = both.where(col(Run.id).in_(missing))
+        found |= {run.id: row(run, name) for run, name in session.exec(others) if run.id is not None}
+    return found
 
 
 def row(run: Run, experiment: str) -> dict[str, Any]:

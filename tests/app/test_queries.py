@@ -6,12 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+import orjson
 import pytest
-from sqlalchemy import event, insert
-from sqlmodel import Session
+from sqlalchemy import delete, event, insert, update
+from sqlmodel import Session, col
 
 from app.db import Database
 from app.experiments import service as experiments
+from app.live.overview import Overview
 from app.models import Run
 from app.runs import queries, states
 from app.runs.queries import Filter
@@ -101,6 +103,37 @@ def test_runs_are_ordered_by_a_metric_and_those_without_it_come_last(any_databas
         rows = queries.list_runs(session, Filter(sort="loss")).rows
     assert [row["name"] for row in rows][:2] == ["low", "high"]
     assert [row["loss"] for row in rows] == [0.5, 2.0, None, None]
+
+
+def test_more_active_runs_than_a_list_follows_push_none_out_as_gone(
+    any_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MOST_ACTIVE", 3)
+    overview = Overview(any_database)
+
+    def told() -> dict[int, dict[str, object]]:
+        before = overview.version
+        overview.update(overview.read())
+        return {
+            row["id"]: row for row in map(orjson.loads, overview.after(before) if overview.version > before else [])
+        }
+
+    with any_database.write() as session:
+        add(session, 1, state=states.RUNNING)
+        add(session, 2, state=states.QUEUED, queued_at=1.0)
+    oldest = min(told())
+    for _ in range(3):
+        with any_database.write() as session:
+            add(session, 1, state=states.QUEUED, queued_at=2.0)
+        assert not any("gone" in row for row in told().values())
+    assert oldest in overview._rows and len(overview._rows) == 3  # the running one, and the newest
+    with any_database.write() as session:
+        session.exec(update(Run).where(col(Run.id) == oldest).values(state=states.FINISHED))
+    assert told()[oldest]["state"] == states.FINISHED
+    newest = max(overview._rows)
+    with any_database.write() as session:
+        session.exec(delete(Run).where(col(Run.id) == newest))
+    assert told()[newest] == {"id": newest, "gone": True}
 
 
 @pytest.mark.parametrize("page", [-3, 0, 2, 10**6])
