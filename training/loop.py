@@ -21,7 +21,7 @@ from training.batches import MicroBatch, examples_of_step, micro_batches
 from training.checkpoint import Checkpoint, TrainState
 from training.config import TrainingConfig
 from training.device import Device, Utilisation, is_out_of_memory
-from training.errors import DataError, Diverged, OutOfMemory, Stopped
+from training.errors import DataError, Diverged, ModelError, OutOfMemory, Stopped
 from training.failpoints import failpoint
 from training.journal import Journal
 from training.loading import Loaded
@@ -91,7 +91,15 @@ class Loop:
                 "Put the old data back and resume, or retry the run from nothing.",
                 field="dataset",
             )
-        checkpoint.load_weights(self.last, self.model)
+        try:
+            checkpoint.load_weights(self.last, self.model)
+        except checkpoint.Damaged as reason:
+            raise ModelError(
+                f"The run cannot go on: {reason}.",
+                "Go on with the versions of Preflab and transformers that it began with (env.json has them), "
+                "or retry the run from nothing.",
+                field="model",
+            ) from None
         checkpoint.load_optimizer(self.last, self.model, self.optimizer)
         checkpoint.load_rng(self.last)
         self._rng = checkpoint.rng_state()

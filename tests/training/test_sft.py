@@ -26,6 +26,7 @@ from training import checkpoint
 from training.batches import examples_of_step
 from training.data.encoding import TokenSet
 from training.errors import DataError, DiskFull, Diverged, InputError, ModelError, OutOfMemory
+from training.journal import Journal
 from training.rundir import ResolvedInput, RunDir
 from training.stages.sft import SftTask
 
@@ -221,6 +222,38 @@ def test_no_more_checkpoints_stand_at_once_than_room_was_asked_for(
     losses = [value for (step, _), value in sorted(metrics(run_dir, "eval_loss").items())]
     assert losses == sorted(losses, reverse=True), "every eval is a new best"
     assert most == 4 * (keep + 1), "as room.py counts them, in trained weights"
+
+
+def test_where_the_best_checkpoint_is_damaged_the_last_step_is_told_with_its_own_eval_loss(
+    small_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"max_steps": 300, "eval_every": 4, "early_stopping_patience": 1, "learning_rate": 0.03}
+    run_dir, run = make_run(tmp_path, small_model, small_data, lr_schedule="constant", **settings)
+    train(run_dir, run)
+    losses = {step: value for (step, _), value in metrics(run_dir, "eval_loss").items() if step}
+    best, last = min(losses, key=losses.__getitem__), max(losses)
+    assert best < last
+    file = run_dir.checkpoints / f"step-{best:06d}" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    train(run_dir, run)
+    artifact = [record for record in records(run_dir, "artifact") if record.body["name"] == "model"][-1]
+    assert (artifact.body["facts"]["step"], artifact.body["facts"]["eval_loss"]) == (last, losses[last])
+    card = (run_dir.model / "README.md").read_text()
+    assert f"| Taken from step | {last} |" in card
+    assert f"| Eval loss there | {losses[last]:.4f} |" in card
+
+
+def test_a_checkpoint_with_other_weights_than_the_model_has_is_said_in_a_sentence(
+    small_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    run_dir, run = make_run(tmp_path, small_model, small_data)
+    train(run_dir, run)
+    state = checkpoint.load_state(checkpoint.check(checkpoint.place_of(run_dir, 6)))
+    other = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(other.parameters())
+    checkpoint.save(run_dir, other, state, optimizer, checkpoint.rng_state(), Journal(run_dir.journal, 1))
+    with pytest.raises(ModelError, match="The run cannot go on: step-000006 belongs to another model"):
+        train(run_dir, run)
 
 
 def test_the_step_does_not_depend_on_the_micro_batches(small_model: Path, small_data: Path, tmp_path: Path) -> None:

@@ -67,11 +67,11 @@ def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop
 
     # 4. The model of the best eval, or of the last step where there is none, for others to load.
     journal.status("saving the model", step=state.step)
-    step = load_best(loaded, state, run_dir, journal)
+    step, eval_loss = load_best(loaded, state, run_dir, journal)
     facts = {
         "Steps": state.step,
         "Taken from step": step,
-        "Eval loss there": "not measured" if state.best_eval_loss is None else f"{state.best_eval_loss:.4f}",
+        "Eval loss there": "not measured" if eval_loss is None else f"{eval_loss:.4f}",
         "Parameters": loaded.parameters,
     }
     card = model_card(config, run.name, run.experiment, facts)
@@ -79,7 +79,7 @@ def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop
     for warning in reload_warnings(run_dir.model):
         journal.log(warning, "warning")
     inputs = {reference: found.sha256 for reference, found in run.inputs.items()}
-    journal.artifact("model", "model", files=hashes, step=step, eval_loss=state.best_eval_loss, inputs=inputs)
+    journal.artifact("model", "model", files=hashes, step=step, eval_loss=eval_loss, inputs=inputs)
     journal.status("finished", step=state.step)
 
 
@@ -126,14 +126,20 @@ def micro_batch(config: SftConfig, loaded: Loaded, device: Device) -> MicroBatch
     )
 
 
-def load_best(loaded: Loaded, state: checkpoint.TrainState, run_dir: RunDir, journal: Journal) -> int:
-    """Put the best step's weights into the model. Returns that step; the last one where no better can be had."""
+def load_best(
+    loaded: Loaded, state: checkpoint.TrainState, run_dir: RunDir, journal: Journal
+) -> tuple[int, float | None]:
+    """Put the best step's weights into the model, or leave the last one's where no better can be had.
+
+    Returns that step, and the eval loss there; None where it was not measured.
+    """
+    last = state.step, state.eval_loss if state.evaluated == state.step else None
     if state.best_step is None or state.best_step == state.step:
-        return state.step
+        return last
     place = checkpoint.place_of(run_dir, state.best_step)
     try:
         checkpoint.load_weights(checkpoint.check(place), loaded.model)
     except checkpoint.Damaged as reason:
         journal.log(f"The best checkpoint {place.name} is damaged ({reason}): the last step is used.", "warning")
-        return state.step
-    return state.best_step
+        return last
+    return state.best_step, state.best_eval_loss
