@@ -6,9 +6,9 @@ import logging
 import secrets
 import sqlite3
 
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, TimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, TimeoutError
 
-from app.errors import AppError, Conflict, Unavailable, Unexpected
+from app.errors import AppError, Conflict, Invalid, NotFound, Unavailable, Unexpected
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ def from_database(error: DBAPIError | TimeoutError) -> AppError:
             return Unavailable(message, hint)
     if isinstance(error, IntegrityError):
         return Conflict("Somebody else changed the same thing at the same moment.", "Look again, then try again.")
+    if isinstance(error, DataError):
+        return _odd_value(text)
     a_mistake = isinstance(getattr(error, "orig", None), sqlite3.Error)  # SQLite's own troubles are all in the list
     if isinstance(error, (OperationalError, TimeoutError)) and not a_mistake:
         log.warning("The database: %s", text)
@@ -49,6 +51,16 @@ def from_database(error: DBAPIError | TimeoutError) -> AppError:
             "Nothing is lost: running trainings go on, and what they did is written once it is back.",
         )
     return unexpected(error)
+
+
+def _odd_value(text: str) -> AppError:
+    """Postgres compares no number with a column that could not hold it, and takes no text with a NUL character."""
+    if "out of range" in text:
+        return NotFound("There is nothing of so large a number.", "Check the address.")
+    if "NUL" in text:
+        return Invalid("A text holds a NUL character (\\u0000), which cannot be stored.", "Leave the character out.")
+    log.warning("The database refused a value: %s", text)
+    return Invalid("The database cannot take one of these values.", "Shorten the texts, and leave odd characters out.")
 
 
 def unexpected(error: BaseException) -> Unexpected:

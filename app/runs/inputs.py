@@ -153,13 +153,15 @@ def find_run(session: Session, name: str, experiment: Experiment | None) -> Run 
         run = session.exec(select(Run).where(Run.experiment_id == experiment.id, Run.name == name)).one_or_none()
         if run is not None:
             return run
-    return session.get(Run, int(name)) if name.isdigit() and len(name) < 10 else None
+    return session.get(Run, int(name)) if name.isascii() and name.isdecimal() and len(name) < 10 else None
 
 
 def find_dataset(session: Session, reference: Reference) -> Dataset | None:
     """The version asked for, or the latest."""
     statement = select(Dataset).where(Dataset.name == reference.name)
     if reference.version is not None:
+        if len(reference.version) > 9:  # Postgres would refuse to compare it
+            return None
         statement = statement.where(Dataset.version == int(reference.version))
     return session.exec(statement.order_by(col(Dataset.version).desc())).first()
 

@@ -45,7 +45,7 @@ def list_page(
     sort: str = "newest",
 ) -> Response:
     wanted = queries.Filter(
-        q, stage, state, int(experiment) if experiment.isdigit() else None, sort, _page_number(request)
+        q, stage, state, _number(experiment), sort, _number(request.query_params.get("page", "")) or 1
     )
     with database(request).read() as session:
         found = queries.list_runs(session, wanted)
@@ -63,9 +63,9 @@ def list_page(
     )
 
 
-def _page_number(request: Request) -> int:
-    text = request.query_params.get("page", "1")
-    return int(text) if text.isdigit() and len(text) < 8 else 1
+def _number(text: str) -> int | None:
+    """An id or a page of an address. Others' digits are none, and the columns have 32 bits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 @pages.get("/runs/new")
@@ -105,9 +105,10 @@ def _stage(name: str) -> type[StageConfig]:
 def _start(session: Session, stage: str, preset: str, clone: str) -> Draft:
     """What the form begins with. `name` says where it came from."""
     if clone:
-        if not clone.isdigit() or len(clone) > 15:
+        number = _number(clone)
+        if number is None:
             raise NotFound(f"There is no run “{clone[:40]}”.")
-        run = service.get(session, int(clone))
+        run = service.get(session, number)
         owner = experiments.get(session, run.experiment_id)
         return Draft(run.stage, _without_stage(run.config), f"run {run.id}, {run.name}", owner.name)
     if preset:

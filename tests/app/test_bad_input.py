@@ -17,9 +17,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app import tokens
+from app.auth import Role
 from app.datasets import service as datasets
 from app.db import Database
 from app.errors import AppError, Unavailable
+from app.main import create_app
 from app.models import Dataset, Experiment, Run
 from app.runs import contents
 from app.settings import Settings
@@ -356,6 +359,47 @@ def test_odd_yaml_gets_an_answer(text: str, script: TestClient) -> None:
 def test_a_number_beyond_all_ids_is_not_found(address: str, script: TestClient) -> None:
     answer = script.get(f"/api/v1/{address.format(10**20)}")
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found"
+
+
+@pytest.fixture
+def looking(any_database: Database, settings: Settings) -> Iterator[TestClient]:
+    """A viewer's browser, on either database."""
+    url = any_database.engine.url.render_as_string(hide_password=False)
+    app = create_app(settings.model_copy(update={"database_url": url}))
+    with any_database.write() as session:
+        secret = tokens.create(session, tokens.API, Role.VIEWER, "looking")[1]
+    yield TestClient(app, base_url="http://127.0.0.1:8321", headers={"Authorization": f"Bearer {secret}"})
+    app.state.database.dispose()
+
+
+NUMBERED = (
+    "api/v1/runs/{}", "api/v1/runs/{}/events", "api/v1/runs/{}/samples", "api/v1/runs?experiment={}", "runs?page={}",
+    "api/v1/datasets/x/{}", "api/v1/experiments/{}", "runs/{}", "runs/new?from={}", "experiments/{}", "datasets/x/{}",
+    "runs?experiment={}",
+)  # fmt: skip
+WORDED = (
+    "runs?q={}", "runs?stage={}", "runs?state={}", "runs?experiment={}", "runs?page={}", "runs?sort={}", "runs/{}",
+    "runs/new?from={}", "runs/new?stage={}", "runs/new?dataset={}", "datasets/{}", "datasets/x/{}",
+    "api/v1/runs?q={}", "api/v1/runs?stage={}", "api/v1/datasets/{}/1", "api/v1/live?runs={}",
+)  # fmt: skip
+
+
+def test_a_large_number_in_an_address_names_nothing_on_either_database(looking: TestClient) -> None:
+    for address in NUMBERED:
+        usual = looking.get("/" + address.format(12345)).status_code
+        for number in (2**31, 99_999_999_999, 10**20):
+            assert looking.get("/" + address.format(number)).status_code in {usual, 404}, address
+
+
+@pytest.mark.parametrize("text", ["%00", "%C2%B2", "%D9%A3", "-1"])  # NUL, ², an Arabic 3
+def test_odd_texts_in_an_address_get_an_answer_on_either_database(text: str, looking: TestClient) -> None:
+    for address in WORDED:
+        assert looking.get("/" + address.format(text)).status_code in {200, 404, 422}, address
+
+
+def test_a_version_beyond_all_numbers_is_named_at_its_field(looking: TestClient) -> None:
+    body = {"stage": "sft", "config": config(dataset="data:chats@99999999999")}
+    assert list(looking.post("/api/v1/runs/check", json=body).json()["errors"]) == ["dataset"]
 
 
 # -- the machine ---------------------------------------------------------------------------------------------------
