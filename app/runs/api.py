@@ -16,7 +16,7 @@ from app.errors import Invalid, NotFound
 from app.experiments import service as experiments
 from app.models import Experiment, Run
 from app.runs import draft as drafts
-from app.runs import files, forms, queries, series, service
+from app.runs import files, forms, queries, samples, series, service
 from app.runs.folder import usage
 from app.web import database, settings
 from training.config import STAGES
@@ -212,9 +212,10 @@ def run_samples(request: Request, run_id: int, step: int | None = None) -> dict[
     """The steps at which the model was sampled, and its answers at one of them (the last, unless asked)."""
     with database(request).read() as session:
         service.get(session, run_id)
-        steps = queries.sample_steps(session, run_id)
+        found = samples.marks(session, run_id)
+        steps = sorted({mark.step for mark in found})
         chosen = step if step is not None else steps[-1] if steps else None
-        rows = queries.samples_at(session, run_id, chosen) if chosen is not None else []
+        rows = samples.at_step(session, run_id, found, chosen) if chosen is not None else []
     return {"steps": steps, "step": chosen, "rows": rows}
 
 

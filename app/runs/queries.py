@@ -211,10 +211,11 @@ def events_of(
     if until is not None:
         statement = statement.where(Event.number <= until)
     found = session.exec(statement.order_by(col(Event.number).desc()).limit(limit)).all()
-    return [_event(event) for event in reversed(found)]
+    return [parsed(event) for event in reversed(found)]
 
 
-def _event(event: Event) -> dict[str, Any]:
+def parsed(event: Event) -> dict[str, Any]:
+    """An event as the API shows it."""
     return {
         "number": event.number,
         "attempt": event.attempt,
@@ -223,18 +224,3 @@ def _event(event: Event) -> dict[str, Any]:
         "step": event.step,
         "body": orjson.loads(event.body),
     }
-
-
-def sample_steps(session: Session, run_id: int) -> list[int]:
-    """The steps at which the model was sampled, in order."""
-    statement = select(Event.step).where(Event.run_id == run_id, Event.kind == "sample").distinct()
-    return sorted(step for step in session.exec(statement) if step is not None)
-
-
-def samples_at(session: Session, run_id: int, step: int) -> list[dict[str, Any]]:
-    """The answers at a step, by prompt; of two attempts' answers, the later."""
-    statement = select(Event).where(Event.run_id == run_id, Event.kind == "sample", Event.step == step)
-    found = {
-        event["body"].get("index"): event for event in map(_event, session.exec(statement.order_by(col(Event.number))))
-    }
-    return [found[index] for index in sorted(found, key=str)]

@@ -160,7 +160,9 @@ def run_page(request: Request, run_id: int) -> Response:
         bad_lines=bad,
         config=shown_config(run),
         yaml=_yaml(run, owner.name),
-        environment=flat(folder.read_json(root, "env.json") or {}),
+        environment=flat(
+            (folder.read_json(root, "env.json") or {}) | {"commits": folder.read_json(root, "commits.json") or {}}
+        ),
         files=folder.entries(root),
         usage=folder.usage(root),
         themes=themes(),

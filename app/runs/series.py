@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -16,6 +16,18 @@ from app.models import Event, Run
 
 POINTS = 2000  # that a curve is thinned to
 TOKENS = "tokens"  # the metric that counts tokens so far: an x-axis
+
+
+class HasStep(Protocol):
+    """What an attempt wrote at a step."""
+
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+
+
+Written = TypeVar("Written", bound=HasStep)
 
 
 @dataclass(frozen=True)
@@ -69,12 +81,12 @@ def _values(body: str) -> dict[str, float | None]:
     }
 
 
-def standing(metrics: Iterable[Metrics]) -> list[Metrics]:
+def standing(metrics: Iterable[Written]) -> list[Written]:
     """What counts: an attempt replaces all that earlier ones wrote behind its own first step.
 
     Of that step itself, which a checkpoint may have kept, each value stands until the attempt writes it again.
     """
-    kept: list[Metrics] = []
+    kept: list[Written] = []
     attempt = None
     for each in metrics:
         if each.attempt != attempt:

@@ -15,6 +15,8 @@ from app.db import Database
 from app.main import create_app
 from app.models import Experiment, Run
 from app.settings import Settings
+from training.journal import Journal
+from worker.relay import ship_all
 
 CHATS = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}\n'
 
@@ -138,6 +140,33 @@ def test_no_address_reads_outside_a_run(client: TestClient, settings: Settings, 
     settings.run_folder(run).mkdir()
     answer = client.get(f"/runs/{run}/files/{path}")
     assert answer.status_code == 404 and b"SQLite" not in answer.content
+
+
+def test_samples_of_an_attempt_that_was_gone_over_again_are_left_out(
+    client: TestClient, settings: Settings, database: Database
+) -> None:
+    run = launch(client, settings)
+    path = settings.home / "journal.jsonl"
+
+    def told() -> tuple[list[int], list[str]]:
+        ship_all(database, run, path)
+        found = client.get(f"/api/v1/runs/{run}/samples").json()
+        return found["steps"], [row["body"]["response"] for row in found["rows"]]
+
+    first = Journal(path, attempt=1)
+    for step in (0, 10, 20, 30):
+        first.metrics(step, loss=1.0)
+        for prompt in (0, 1):
+            first.sample(step, prompt, "Who?", f"{prompt} of 1", ended=True)
+    assert told() == ([0, 10, 20, 30], ["0 of 1", "1 of 1"])
+    second = Journal(path, attempt=2)
+    second.metrics(20, eval_loss=1.0)
+    assert told() == ([0, 10, 20], ["0 of 1", "1 of 1"])
+    second.sample(20, 1, "Who?", "1 of 2", ended=True)
+    assert told() == ([0, 10, 20], ["0 of 1", "1 of 2"])
+    third = Journal(path, attempt=3)  # a retry, from nothing
+    third.sample(0, 0, "Who?", "0 of 3", ended=True)
+    assert told() == ([0], ["0 of 3", "1 of 1"])
 
 
 def test_a_file_comes_as_an_attachment(client: TestClient, settings: Settings) -> None:

@@ -110,6 +110,27 @@ def test_samples_have_a_slider_and_the_log_a_search(tab: Page, house: House) -> 
     expect(tab.locator("#log")).to_contain_text("something is odd")
 
 
+def test_samples_of_a_discarded_attempt_are_not_shown(tab: Page, house: House) -> None:
+    run = house.launch(name="again", max_steps=100)
+    hand = house.begin(run)
+    for step in (10, 20, 40):
+        hand.journal.sample(step, 0, "Who?", f"first attempt, step {step}", ended=True)
+        hand.steps(step, step, 100)
+    tab.goto(f"{house.address}/runs/{run}")
+    expect(tab.locator("#sample-rows")).to_contain_text("first attempt, step 40")
+    hand.end(states.G)
+    hand = house.begin(run)
+    hand.steps(21, 22, 100)
+    expect(tab.locator("#sample-rows")).to_contain_text("first attempt, step 20")
+    expect(tab.locator("#sample-step")).to_have_attribute("max", "1")
+    hand.journal.sample(30, 0, "Who?", "second attempt, step 30", ended=True)
+    hand.ship()
+    for _ in ("as it came", "as it is loaded"):
+        expect(tab.locator("#sample-rows")).to_contain_text("second attempt, step 30")
+        expect(tab.locator("#sample-step")).to_have_attribute("max", "2")
+        tab.reload()
+
+
 def test_the_list_is_live(tab: Page, house: House) -> None:
     first = house.launch(name="one", max_steps=50)
     tab.goto(f"{house.address}/runs")
