@@ -71,7 +71,7 @@ def test_a_new_home_gets_something_to_try_and_an_old_one_nothing(database, setti
     with database.write() as session:
         assert [row.name for row in queries.all_versions(session)] == [data.NAME]
         service.get_or_create(session, "mine")
-        datasets.delete(session, settings, data.NAME, 1)
+    datasets.delete(database, settings, data.NAME, 1)
     data.ensure_in_new_home(database, settings)
     with database.read() as session:
         assert queries.all_versions(session) == []
