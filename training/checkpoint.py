@@ -52,6 +52,7 @@ class TrainState(BaseModel):
     evaluated: int = -1  # the step of the latest eval
     sampled: int = -1  # the step of the latest samples
     device: str = ""  # device, threads and precision that it ran with
+    model: str = ""  # fingerprint of the model that the run began with
     data: str = ""  # fingerprint of the tokens and of their split
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from training.commits import Commits
 from training.errors import DataError, ModelError
 from training.hub_cache import Repo, fetch, open_repo
 from training.hub_errors import explained, first_line
@@ -26,10 +27,10 @@ READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def fetch_model(reference: Reference, journal: Journal) -> Path:
+def fetch_model(reference: Reference, journal: Journal, commits: Commits) -> Path:
     """The folder of a model of the Hub, with its weights, config and tokenizer. Raises HubError, ModelError, DiskFull."""
     with explained(reference, "model"):
-        repo = open_repo(reference, "model")
+        repo = open_repo(reference, "model", commits)
         paths = [path for path in repo.files if any(fnmatch.fnmatchcase(path, form) for form in MODEL_FILES)]
         weights = [path for path in paths if path.endswith(".safetensors")]
         if not weights:
@@ -45,14 +46,14 @@ def fetch_model(reference: Reference, journal: Journal) -> Path:
         return folder
 
 
-def fetch_dataset(reference: Reference, journal: Journal) -> Iterator[dict[str, Any]]:
+def fetch_dataset(reference: Reference, journal: Journal, commits: Commits) -> Iterator[dict[str, Any]]:
     """The rows of a split of a data set of the Hub. Raises HubError, DataError, DiskFull.
 
     Only the files of this config and split are downloaded, and read as they lie there: no code of the repository
     is run.
     """
     with explained(reference, "dataset"):
-        repo = open_repo(reference, "dataset")
+        repo = open_repo(reference, "dataset", commits)
         split, paths = _split_files(repo, reference, journal)
         reader = _reader(reference, paths)
         folder = fetch(repo, paths, journal)

@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, RepoFile, constants, get_cached_repo_tree, hf_hub_url, snapshot_download
-from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    HfHubHTTPError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
 
+from training.commits import Commits
 from training.errors import HubError
 from training.journal import Journal
 from training.references import Reference
@@ -51,12 +58,21 @@ class Repo:
         return [path for path in paths if not (self.folder / "snapshots" / self.commit / path).exists()]
 
 
-def open_repo(reference: Reference, kind: str) -> Repo:
-    """Resolve the revision to a commit and list the files: on the Hub, else in the cache."""
+def open_repo(reference: Reference, kind: str, commits: Commits) -> Repo:
+    """Resolve the revision to a commit, once in a run, and list the files: on the Hub, else in the cache."""
     api = HfApi()
-    revision = str(api.resolve_revision(reference.name, repo_type=kind, revision=reference.version).resolved)
+
+    def ask() -> str:
+        return str(api.resolve_revision(reference.name, repo_type=kind, revision=reference.version).resolved)
+
+    revision = commits.resolve(kind, reference, ask)
     try:
         tree = list(api.list_repo_tree(reference.name, repo_type=kind, revision=revision, recursive=True))
+    except RevisionNotFoundError as error:
+        raise HubError(
+            f"{reference} has no commit {revision[:12]} any more, which this run began with.",
+            "Retry the run from nothing: it then takes what is there now.",
+        ) from error
     except (OfflineModeIsEnabled, HTTPError) as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
             raise

@@ -76,15 +76,26 @@ class Loop:
 
     # -- from where ----------------------------------------------------------------------------------------------
 
-    def resume(self, data: str, first_limit: MicroBatch) -> None:
-        """Go on from the newest whole checkpoint, or begin. `data`: the fingerprint of what is trained on."""
+    def resume(self, model: str, data: str, first_limit: MicroBatch) -> None:
+        """Go on from the newest whole checkpoint, or begin. Raises ModelError, DataError where it began with others.
+
+        `model`, `data`: the fingerprints of the model that training begins with, and of what it is trained on.
+        """
         torch.manual_seed(self.config.seed)
         self._rng = checkpoint.rng_state()
-        self.state = TrainState(data=data, micro_batch=first_limit.as_dict(), device=self.device.describe())
+        self.state = TrainState(
+            model=model, data=data, micro_batch=first_limit.as_dict(), device=self.device.describe()
+        )
         self.last = checkpoint.newest(self.run_dir, self.journal)
         if self.last is None:
             return
         self.state = checkpoint.load_state(self.last)
+        if self.state.model != model:
+            raise ModelError(
+                f"The model is not what this run began with, so it cannot go on from {self.last.name}.",
+                "Put the old model back and resume, or retry the run from nothing.",
+                field="model",
+            )
         if self.state.data != data:
             raise DataError(
                 f"The data is not what this run began with, so it cannot go on from {self.last.name}.",

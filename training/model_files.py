@@ -53,7 +53,7 @@ def _inspect(folder: Path) -> ModelFacts:
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}.", "Check the path; it names the folder of config.json.")
     config = read_model_config(folder)
-    files = _weight_files(folder)
+    files = weight_files(folder)
     tensors = [tensor for file in files for tensor in read_header(file)]
     facts = _facts(folder, config, files, tensors)
     _check_vocabulary(folder, facts)
@@ -111,7 +111,7 @@ def _read_json(path: Path, missing: str) -> dict[str, Any]:
     return content
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that make the model, in the order of their names."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():

@@ -14,18 +14,19 @@ from typing import Any
 
 import orjson
 
+from training.commits import Commits
 from training.config import SftConfig, TrainingConfig
 from training.data.encoding import TokenSet, chat_template, encode_examples
 from training.data.formats import Example
 from training.data.sources import load_examples
 from training.data.splits import split
 from training.errors import DataError, InputError
-from training.files import disk_errors
+from training.files import disk_errors, sha256_of
 from training.hub import fetch_model
 from training.journal import Journal
-from training.model_files import Shape, find_shape, inspect_model
+from training.model_files import Shape, find_shape, inspect_model, weight_files
 from training.references import parse_reference
-from training.rundir import RunDir, RunFile, write_json
+from training.rundir import ResolvedInput, RunDir, RunFile, write_json
 from training.throttle import Throttle
 from training.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 
@@ -58,13 +59,13 @@ class Prepared:
         return digest.hexdigest()
 
 
-def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path | Shape:
+def find_model(config: TrainingConfig, run: RunFile, run_dir: RunDir, journal: Journal) -> Path | Shape:
     """The model's folder, fetched if need be, or the shape of a new one; checked to fit the config."""
     reference = parse_reference(config.model)
     if reference.kind == "new":
         return find_shape(reference.name, config.max_length)
     if reference.kind == "hf":
-        folder = fetch_model(reference, journal)
+        folder = fetch_model(reference, journal, Commits(run_dir.commits))
     else:
         found = run.inputs.get(config.model)
         if found is None or found.path is None:
@@ -76,12 +77,27 @@ def find_model(config: TrainingConfig, run: RunFile, journal: Journal) -> Path |
     return folder
 
 
+def model_identity(source: Path | Shape, found: ResolvedInput | None) -> str:
+    """SHA-256 of the model that a run begins with: its config, its weights, and the checkpoint in their place, if any.
+
+    The files' content counts, not their dates: a model that was copied back is the same one.
+    """
+    if isinstance(source, Shape):
+        facts: dict[str, Any] = source.config()
+    else:
+        files = [source / "config.json", *weight_files(source)]
+        if found is not None and found.weights is not None:
+            files.append(Path(found.weights) / "manifest.json")  # which holds the hashes of the rest
+        facts = {file.name: sha256_of(file) for file in files}
+    return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
 def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal) -> Prepared:
     """Read, split and tokenize the run's data, or take what an earlier attempt made of it."""
     key = _key(config, run)
     prepared = _from_cache(run_dir, key)
     if prepared is None:
-        prepared = _make(config, run, source, journal)
+        prepared = _make(config, run, source, run_dir, journal)
         with disk_errors("the tokens"):
             _to_cache(prepared, run_dir, key)
     if not len(prepared.train):
@@ -94,9 +110,9 @@ def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunD
     return prepared
 
 
-def _make(config: SftConfig, run: RunFile, source: Path | Shape, journal: Journal) -> Prepared:
+def _make(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal) -> Prepared:
     journal.status("reading data")
-    examples = load_examples(config.dataset, run.inputs, journal)
+    examples = load_examples(config.dataset, run.inputs, journal, Commits(run_dir.commits))
     train, held_back = split(examples, config.eval_fraction, config.seed)
     if isinstance(source, Shape):
         journal.status("training a tokenizer")

@@ -61,6 +61,11 @@ class RunDir:
         return self.root / "env.json"
 
     @property
+    def commits(self) -> Path:
+        """Which commits of the Hub the run began with."""
+        return self.root / "commits.json"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
 

@@ -114,6 +114,7 @@ class Attempt:
             if self.fresh:
                 for folder in (self.run_dir.checkpoints, self.run_dir.model, self.run_dir.outputs, self.run_dir.cache):
                     shutil.rmtree(folder, ignore_errors=True)
+                self.run_dir.commits.unlink(missing_ok=True)
                 self._tell(lambda session: lease.begun_afresh(session, self.run_id, self.number))
             self.run_dir.error.unlink(missing_ok=True)
             self.run_dir.write_config(content)

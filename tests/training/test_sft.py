@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,24 @@ def test_a_hundredth_of_an_epoch_of_few_examples_is_a_step_of_one(
     values = metrics(run_dir)
     assert {step for step, key in values if key == "loss"} == {1}
     assert values[1, "epoch"] == pytest.approx(1 / 58)  # 64 chats, 6 of them held back
+
+
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_another_model_under_the_same_name_is_not_gone_on_with(
+    lora_rank: int | None, small_data: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "model")
+    run_dir, run = make_run(tmp_path / "run", model, small_data, lora_rank=lora_rank)
+    assert train(run_dir, run, stop_after=5)
+    before = metrics(run_dir)
+    model.rename(tmp_path / "old")
+    make_model(model, seed=7)
+    with pytest.raises(ModelError, match=r"The model is not what this run began with, so it cannot go on from step-"):
+        train(run_dir, run)
+    assert metrics(run_dir) == before
+    shutil.rmtree(model)
+    shutil.copytree(tmp_path / "old", model, copy_function=shutil.copyfile)  # with new dates
+    assert not train(run_dir, run)
 
 
 def test_a_plateau_ends_the_run_and_the_best_step_becomes_the_model(
@@ -462,8 +481,6 @@ def test_an_unknown_shape_names_those_there_are(small_data: Path, tmp_path: Path
 def test_too_little_room_on_the_disk_is_said_before_training(
     small_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     refused(DiskFull, "GiB are free", tmp_path, small_model, small_data)

@@ -259,9 +259,17 @@ def test_a_retry_removes_what_was_made_and_a_resume_does_not(database, settings)
         service.resume(session, run_id)
     again(database, settings, "checkpoint(2); fail(Exit.DATA, 'no')")
     assert len(list(run_dir.checkpoints.iterdir())) == 2
+    run_dir.commits.write_text("{}")
+    with database.write() as session:
+        service.resume(session, run_id)
+    again(database, settings, "assert run_dir.commits.exists(); fail(Exit.DATA, 'no')")
     with database.write() as session:
         service.retry(session, run_id)
-    again(database, settings, f"assert not run_dir.checkpoints.exists(); checkpoint(3); {DONE}")
+    again(
+        database,
+        settings,
+        f"assert not run_dir.checkpoints.exists() and not run_dir.commits.exists(); checkpoint(3); {DONE}",
+    )
     found = row(database, run_id)
     assert (found.state, found.fresh) == (states.FINISHED, False)
     assert [path.name for path in run_dir.checkpoints.iterdir()] == ["step-000003"]

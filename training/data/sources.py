@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from training.commits import Commits
 from training.data.formats import Example, as_example, check_kind, read_examples, scan
 from training.data.lines import RowError, data_files
 from training.errors import DataError, InputError
@@ -19,19 +20,22 @@ from training.rundir import ResolvedInput
 from training.throttle import Throttle
 
 
-def load_examples(references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal) -> list[Example]:
+def load_examples(
+    references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
+) -> list[Example]:
     """All chats and texts of these data sets, in order. Raises DataError, HubError, InputError.
 
-    `inputs` says where the worker found each reference; `hf:` ones are fetched here.
+    `inputs` says where the worker found each reference; `hf:` ones are fetched here, of the commits that
+    the run began with.
     """
     with _collector_paused():
-        return [example for text in references for example in _examples(text, inputs, journal)]
+        return [example for text in references for example in _examples(text, inputs, journal, commits)]
 
 
-def _examples(text: str, inputs: Mapping[str, ResolvedInput], journal: Journal) -> list[Example]:
+def _examples(text: str, inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits) -> list[Example]:
     reference = parse_reference(text)
     if reference.kind == "hf":
-        examples = list(islice(_hub_examples(text, fetch_dataset(reference, journal)), reference.rows))
+        examples = list(islice(_hub_examples(text, fetch_dataset(reference, journal, commits)), reference.rows))
         journal.log(f"{len(examples):,} examples from {text}.")
     else:
         examples = _file_examples(reference, inputs.get(text, ResolvedInput(reference=text)), journal)

@@ -28,7 +28,7 @@ from training.loading import Loaded, check_vocabulary, load_model, new_model, pr
 from training.loop import Loop
 from training.losses import sft_loss
 from training.model_files import Shape
-from training.preparation import Prepared, find_model, prepare
+from training.preparation import Prepared, find_model, model_identity, prepare
 from training.room import check_room
 from training.rundir import RunDir, RunFile
 from training.tokenizer import reload_warnings
@@ -37,7 +37,7 @@ from training.tokenizer import reload_warnings
 def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop: Callable[[], bool]) -> None:
     """Train, and leave `model/` behind. Raises TrainingError, or Stopped with the checkpoint saved."""
     # 1. The data, as tokens.
-    source = find_model(config, run, journal)
+    source = find_model(config, run, run_dir, journal)
     prepared = prepare(config, run, source, run_dir, journal)
     if stop():
         raise Stopped
@@ -62,7 +62,7 @@ def run(config: SftConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop
     # 3. The steps.
     task = SftTask(config, prepared, forward, journal)
     loop = Loop(config, task, loaded, device, run_dir, journal, stop, config.sample_every)
-    loop.resume(prepared.fingerprint(), first_limit)
+    loop.resume(model_identity(source, run.inputs.get(config.model)), prepared.fingerprint(), first_limit)
     state = loop.run()
 
     # 4. The model of the best eval, or of the last step where there is none, for others to load.
