@@ -107,13 +107,19 @@ def records(run_dir: RunDir, kind: str = "") -> list[Record]:
 
 
 def metrics(run_dir: RunDir, *keys: str) -> dict[tuple[int, str], float]:
-    """The metrics by step and name; where attempts made the same step, the later one."""
-    return {
-        (record.step or 0, key): value
-        for record in records(run_dir, "metrics")
-        for key, value in record.body["values"].items()
-        if not keys or key in keys
-    }
+    """The metrics that stand, by step and name, as the pages show them.
+
+    A later attempt takes away what earlier ones wrote behind its own first step; where both wrote one, it counts.
+    """
+    found: dict[tuple[int, str], float] = {}
+    attempt = 0
+    for record in records(run_dir, "metrics"):
+        step = record.step or 0
+        if record.attempt != attempt:
+            attempt = record.attempt
+            found = {place: value for place, value in found.items() if place[0] <= step}
+        found |= {(step, key): value for key, value in record.body["values"].items() if not keys or key in keys}
+    return found
 
 
 EXACT = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens", "epoch")
