@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from itertools import accumulate, chain
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import orjson
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 from tsdownsample import MinMaxLTTBDownsampler
 
-from app.models import Event, Run
+from app.models import Run, metadata
+
+Array = npt.NDArray[Any]
 
 POINTS = 2000  # that a curve is thinned to
+NUMBERS = frozenset({int, float})  # what JSON has; it has no NaN, which is written as a text
+GAP: Any = object()  # where a record does not have a metric
 TOKENS = "tokens"  # the metric that counts tokens so far: an x-axis
 
 
@@ -30,9 +35,8 @@ class HasStep(Protocol):
 Written = TypeVar("Written", bound=HasStep)
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """One metrics event: its attempt, time, step, and values (None where not finite)."""
+class Metrics(NamedTuple):
+    """One metrics event: its attempt, time, step, and values (None where not finite). There may be 100,000 of them."""
 
     attempt: int
     time: float
@@ -66,19 +70,24 @@ def read(session: Session, run_id: int) -> tuple[list[Metrics], int]:
     Both in one read transaction on SQLite; on Postgres the number is read first, so nothing is left out.
     """
     cursor = session.exec(select(Run.last_event).where(Run.id == run_id)).one()
+    table = metadata().tables["event"].c  # no ORM: of 100,000 rows it takes as long as all the rest
     statement = (
-        select(Event.attempt, Event.time, Event.step, Event.body)
-        .where(Event.run_id == run_id, Event.kind == "metrics", Event.number <= cursor)
-        .order_by(col(Event.number))
+        select(table.attempt, table.time, table.step, table.body)
+        .where(table.run_id == run_id, table.kind == "metrics", table.number <= cursor)
+        .order_by(table.number)
     )
-    return [Metrics(a, t, step or 0, _values(body)) for a, t, step, body in session.exec(statement)], cursor
+    rows = session.connection().execute(statement).all()
+    values = orjson.loads("[" + ",".join([row.body for row in rows]) + "]")
+    return [
+        Metrics(attempt, time, step or 0, _finite(each))
+        for (attempt, time, step, _), each in zip(rows, values, strict=True)
+    ], cursor
 
 
-def _values(body: str) -> dict[str, float | None]:
-    return {
-        key: value if isinstance(value, (int, float)) and math.isfinite(value) else None
-        for key, value in orjson.loads(body).items()
-    }
+def _finite(values: dict[str, Any]) -> dict[str, float | None]:
+    if NUMBERS.issuperset(map(type, values.values())):  # as nearly always
+        return values
+    return {key: value if type(value) in NUMBERS else None for key, value in values.items()}
 
 
 def standing(metrics: Iterable[Written]) -> list[Written]:
@@ -109,46 +118,55 @@ def attempts(metrics: Sequence[Metrics]) -> list[Attempt]:
     return found
 
 
-def curves(metrics: Sequence[Metrics], keys: Sequence[str] = ()) -> dict[str, Curve]:
-    """The curves of some keys, or of all. Where a step has a value twice, the later one counts."""
-    starts = {each.attempt: each for each in attempts(metrics)}
+def curves(metrics: Sequence[Metrics], keys: Sequence[str] = (), points: int | None = None) -> dict[str, Curve]:
+    """The curves of some keys, or of all, thinned to about `points` each. Where a step has a value twice, the later
+    one counts."""
+    rows = standing(metrics)
+    starts = {each.attempt: each.began - each.offset for each in attempts(metrics)}
+    steps = np.array([each.step for each in rows], dtype=np.int64)
+    seconds = np.array([each.time - starts[each.attempt] for each in rows]).round(3)
+    told = [each.values for each in rows]
+    everywhere = np.arange(len(rows))
+    tokens = list(accumulate((values.get(TOKENS, GAP) for values in told), _carried))
+    names = dict.fromkeys(chain.from_iterable(told))
     made: dict[str, Curve] = {}
-    tokens: float | None = None
-    for each in standing(metrics):
-        start = starts[each.attempt]
-        tokens = each.values.get(TOKENS, tokens)
-        for key, value in each.values.items():
-            if keys and key not in keys:
-                continue
-            curve = made.setdefault(key, Curve())
-            if curve.step and curve.step[-1] == each.step:
-                for points in (curve.step, curve.value, curve.seconds, curve.tokens):
-                    points.pop()
-            curve.step.append(each.step)
-            curve.value.append(value)
-            curve.seconds.append(round(each.time - start.began + start.offset, 3))
-            curve.tokens.append(tokens)
+    for key in names:
+        if keys and key not in keys:
+            continue
+        column = [values.get(key, GAP) for values in told]
+        places = np.flatnonzero([value is not GAP for value in column]) if GAP in column else everywhere
+        places = places[np.append(np.diff(steps[places]) != 0, True)]
+        if points is not None and len(places) > points:
+            value = np.array([None if each is GAP else each for each in column], dtype=np.float64)
+            places = places[thin(steps[places], value[places], points)]
+        kept = places.tolist()
+        made[key] = Curve(
+            steps[places].tolist(),
+            [column[place] for place in kept],
+            seconds[places].tolist(),
+            [None if tokens[place] is GAP else tokens[place] for place in kept],
+        )
     return made
 
 
-def thin(curve: Curve, points: int = POINTS) -> Curve:
-    """At most about `points` of a curve, chosen so that it looks the same (MinMaxLTTB); gaps stay gaps."""
-    if len(curve.step) <= points:
-        return curve
-    value = np.array([math.nan if v is None else v for v in curve.value], dtype=np.float64)
-    finite = np.flatnonzero(np.isfinite(value))
+def _carried(before: Any, now: Any) -> Any:
+    return before if now is GAP else now
+
+
+def thin(steps: Array, values: Array, points: int) -> Array:
+    """The places of at most about `points` of a curve, chosen so that it looks the same (MinMaxLTTB); gaps stay gaps.
+
+    `values`: floats, NaN where there is a gap. Equal in length to `steps`.
+    """
+    if len(steps) <= points:
+        return np.arange(len(steps))
+    finite = np.flatnonzero(np.isfinite(values))
     chosen = finite
     if len(finite) > points:
-        steps = np.array(curve.step, dtype=np.float64)[finite]
-        chosen = finite[MinMaxLTTBDownsampler().downsample(steps, np.ascontiguousarray(value[finite]), n_out=points)]
-    gaps = np.flatnonzero(~np.isfinite(value))[:points]
-    keep = np.union1d(chosen, gaps).tolist()
-    return Curve(
-        [curve.step[i] for i in keep],
-        [curve.value[i] for i in keep],
-        [curve.seconds[i] for i in keep],
-        [curve.tokens[i] for i in keep],
-    )
+        chosen = finite[
+            MinMaxLTTBDownsampler().downsample(steps[finite].astype(np.float64), values[finite], n_out=points)
+        ]
+    return np.union1d(chosen, np.flatnonzero(~np.isfinite(values))[:points])
 
 
 def as_json(metrics: Sequence[Metrics], cursor: int, keys: Sequence[str] = ()) -> dict[str, Any]:
@@ -156,5 +174,5 @@ def as_json(metrics: Sequence[Metrics], cursor: int, keys: Sequence[str] = ()) -
     return {
         "cursor": cursor,
         "attempts": [vars(each) for each in attempts(metrics)],
-        "series": {key: vars(thin(curve)) for key, curve in curves(metrics, keys).items()},
+        "series": {key: vars(curve) for key, curve in curves(metrics, keys, POINTS).items()},
     }

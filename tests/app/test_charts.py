@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.charts.figures import charts_for, figure, template, themes
 from app.charts.tokens import parse_tokens
-from app.runs.series import Curve, Metrics, as_json, attempts, curves, thin
+from app.runs.series import Metrics, as_json, attempts, curves
 
 
 def points(attempt: int, *steps: int, began: float = 0.0) -> list[Metrics]:
@@ -57,8 +57,7 @@ def test_tokens_are_carried_on_where_a_record_does_not_say() -> None:
 def test_thinning_keeps_ends_extremes_and_gaps() -> None:
     values: list[float | None] = [math.sin(n / 500) for n in range(20_000)]
     values[7777], values[12_345] = 50.0, None
-    curve = Curve(list(range(20_000)), values, [float(n) for n in range(20_000)], [None] * 20_000)
-    found = thin(curve, 1000)
+    found = curves([Metrics(1, float(n), n, {"loss": value}) for n, value in enumerate(values)], points=1000)["loss"]
     assert len(found.step) <= 1001
     assert (found.step[0], found.step[-1]) == (0, 19_999)
     assert 50.0 in found.value
@@ -80,6 +79,26 @@ def test_whatever_was_written_every_curve_has_parallel_lists(records: list[Metri
     records.sort(key=lambda each: each.attempt)
     for curve in as_json(records, 0)["series"].values():
         assert len({len(values) for values in curve.values()}) == 1
+
+
+@given(st.lists(record, max_size=30))
+def test_curves_are_what_a_walk_over_the_records_gives(records: list[Metrics]) -> None:
+    records.sort(key=lambda each: each.attempt)
+    walked: dict[str, list[tuple[int, float | None]]] = {}
+    attempt = 0
+    for each in records:
+        if each.attempt != attempt:
+            attempt = each.attempt
+            for points in walked.values():
+                while points and points[-1][0] > each.step:
+                    points.pop()
+        for key, value in each.values.items():
+            points = walked.setdefault(key, [])
+            if points and points[-1][0] == each.step:
+                points.pop()
+            points.append((each.step, value))
+    found = {key: list(zip(curve.step, curve.value, strict=True)) for key, curve in curves(records).items()}
+    assert found == {key: points for key, points in walked.items() if points}
 
 
 def test_loss_and_eval_loss_stand_together_and_first() -> None:
