@@ -83,7 +83,7 @@ def test_whatever_was_written_every_curve_has_parallel_lists(records: list[Metri
 
 @given(st.lists(record, max_size=30))
 def test_curves_are_what_a_walk_over_the_records_gives(records: list[Metrics]) -> None:
-    records.sort(key=lambda each: each.attempt)
+    records.sort(key=lambda each: (each.attempt, each.step))
     walked: dict[str, list[tuple[int, float | None]]] = {}
     attempt = 0
     for each in records:
