@@ -32,7 +32,7 @@ from app.experiments import service as experiments
 from app.runs import service
 from training.config import parse_config
 from training.journal import Journal
-from worker.relay import ship, ship_all
+from worker.relay import Relay, ship_all
 
 NAMES = (
     "loss",
@@ -83,10 +83,11 @@ def live(database: Database, lines: list[dict[str, float]]) -> float:
     seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.jsonl"
+        relay = Relay(database, run_id, path)
         for start in range(0, len(lines), LIVE):
             write(path, lines[start : start + LIVE], start)
             begun = time.perf_counter()
-            ship(database, run_id, path)
+            relay.ship()
             seconds += time.perf_counter() - begun
     return seconds
 

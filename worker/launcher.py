@@ -29,7 +29,7 @@ from training.rundir import RunDir, RunFile
 from worker import trainer
 from worker.devices import Device
 from worker.processes import signal_group
-from worker.relay import ship
+from worker.relay import Relay
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class Attempt:
         self.database, self.settings, self.device = database, settings, device
         self.run_id, self.number, self.fresh, self.stage = run.id, run.attempt, run.fresh, run.stage
         self.run_dir = RunDir(settings.run_folder(run.id))
+        self._relay = Relay(database, run.id, self.run_dir.journal)
         self.process: subprocess.Popen[bytes] | None = None
         self.fenced = False
         self.stop_wanted = False
@@ -192,7 +193,7 @@ class Attempt:
         if self.fenced or now < self._next_ship:
             return False
         try:
-            shipped = ship(self.database, self.run_id, self.run_dir.journal)
+            shipped = self._relay.ship()
         except UNREACHABLE as error:
             self._pause = min(2 * self._pause, 2.0)
             self._next_ship = now + self._pause
@@ -253,7 +254,7 @@ class Attempt:
         assert self.process is not None
         if self.fenced:
             return
-        while self._steadily(lambda: ship(self.database, self.run_id, self.run_dir.journal)):
+        while self._steadily(self._relay.ship):
             self.beat(time.monotonic())
         if self.fenced:
             return

@@ -1,7 +1,7 @@
 """The relay: whole journal lines into the database, the lines and the position behind them in one transaction.
 
-Anyone may call `ship` at any time. Of two relays at once, the second finds the cursor moved and writes nothing; a
-crash before the commit changes nothing, and one after it repeats nothing.
+Anyone may relay at any time. Of two relays at once, the second finds the cursor moved and writes nothing; a crash
+before the commit changes nothing, and one after it repeats nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 from sqlalchemy import Table, insert, update
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.db import Database
 from app.models import Event, Run
@@ -23,44 +23,63 @@ from training.journal import MAX_LINE, BadLine, Chunk, Record, read_lines
 
 LIMIT = 4 * MAX_LINE  # bytes of journal a transaction
 CHECKED = 64  # bytes before the cursor that must not have changed
-EVENTS = cast(Table, Event.__table__)  # type: ignore[attr-defined]
+RUNS, EVENTS = cast(Table, Run.__table__), cast(Table, Event.__table__)  # type: ignore[attr-defined]
 
 
-def ship(database: Database, run_id: int, journal: Path, limit: int = LIMIT) -> int:
-    """Ship the whole lines behind the run's cursor, about `limit` bytes at most. Returns how many bytes were new.
+class Relay:
+    """One journal's way into the database.
 
-    0: nothing was, or the run is gone, or the journal is not what was shipped from (then the row's `journal_alarm`
-    says so). Raises SQLAlchemy's errors where the database cannot be written.
+    It remembers what it wrote last, so that looking for new lines asks the database nothing, and shipping them needs
+    no read first. Whoever else changed the row since has added an event: then nothing is written, and it looks again.
     """
-    while True:
-        with database.read() as session:
-            shipped = _Shipped.of(session, run_id)
-        if shipped is None:
-            return 0
-        alarm = _alarm(journal, shipped)
-        if alarm:
-            _raise_alarm(database, run_id, shipped, alarm)
-            return 0
-        try:
-            chunk = read_lines(journal, shipped.cursor, limit)
-        except FileNotFoundError:
-            return 0
-        if chunk.end == shipped.cursor:
-            return 0
-        check = checksum(journal, chunk.end)
-        with database.write() as session:
-            written = _write(session, run_id, shipped, chunk, check)
-            failpoint("before_relay_commit")
-        failpoint("after_relay_commit")
-        if written:
-            return chunk.end - shipped.cursor
-        # Another relay got there first: look again.
+
+    def __init__(self, database: Database, run_id: int, journal: Path) -> None:
+        self.database, self.run_id, self.journal = database, run_id, journal
+        self._shipped: _Shipped | None = None
+
+    def ship(self, limit: int = LIMIT) -> int:
+        """Ship the whole lines behind the run's cursor, about `limit` bytes at most. Returns how many bytes were new.
+
+        0: nothing was, or the run is gone, or the journal is not what was shipped from (then the row's
+        `journal_alarm` says so). Raises SQLAlchemy's errors where the database cannot be written.
+        """
+        while True:
+            shipped = self._shipped or self._look()
+            if shipped is None:
+                return 0
+            alarm = _alarm(self.journal, shipped)
+            if alarm:
+                _raise_alarm(self.database, self.run_id, shipped, alarm)
+                self._shipped = None
+                return 0
+            try:
+                chunk = read_lines(self.journal, shipped.cursor, limit)
+            except FileNotFoundError:
+                return 0
+            new = chunk.end - shipped.cursor
+            if not new:
+                return 0
+            check = checksum(self.journal, chunk.end)
+            self._shipped = None  # until it is known to be committed
+            with self.database.write() as session:
+                written = _write(session, self.run_id, shipped, chunk, check)
+                failpoint("before_relay_commit")
+            failpoint("after_relay_commit")
+            if written:
+                self._shipped = shipped
+                return new
+            # Another relay got there first, or the run's state changed: look again.
+
+    def _look(self) -> _Shipped | None:
+        with self.database.read() as session:
+            self._shipped = _Shipped.of(session, self.run_id)
+        return self._shipped
 
 
 def ship_all(database: Database, run_id: int, journal: Path) -> int:
     """Ship until nothing whole is left. Returns how many bytes were new."""
-    total = 0
-    while shipped := ship(database, run_id, journal):
+    relay, total = Relay(database, run_id, journal), 0
+    while shipped := relay.ship():
         total += shipped
     return total
 
@@ -79,6 +98,7 @@ class _Shipped:
     """What the row says of the journal."""
 
     cursor: int
+    last_event: int
     check: int
     alarm: str
     step: int
@@ -87,12 +107,11 @@ class _Shipped:
     progress: dict[str, Any] | None
     summary: dict[str, Any]
     attempt: int
-    bad: int = 0  # lines of this shipment
 
     @classmethod
     def of(cls, session: Session, run_id: int) -> _Shipped | None:
-        columns = (Run.cursor, Run.cursor_check, Run.journal_alarm, Run.step, Run.total_steps, Run.phase)
-        more = (Run.progress, Run.summary, Run.attempt)
+        columns = (Run.cursor, Run.last_event, Run.cursor_check, Run.journal_alarm, Run.step, Run.total_steps)
+        more = (Run.phase, Run.progress, Run.summary, Run.attempt)
         row = session.execute(select(*columns, *more).where(Run.id == run_id)).one_or_none()  # type: ignore[call-overload]
         return None if row is None else cls(*row)
 
@@ -147,43 +166,47 @@ def _raise_alarm(database: Database, run_id: int, shipped: _Shipped, alarm: str)
     if shipped.alarm == alarm:
         return
     with database.write() as session:
-        same = (col(Run.id) == run_id, col(Run.cursor) == shipped.cursor)
-        session.execute(update(Run).where(*same).values(journal_alarm=alarm))
+        session.execute(update(RUNS).where(*_unchanged(run_id, shipped)).values(journal_alarm=alarm))
+
+
+def _unchanged(run_id: int, shipped: _Shipped) -> tuple[Any, Any, Any]:
+    """The row is as it was seen. Its cursor is not enough: a retry clears what the relay wrote, and leaves that."""
+    return RUNS.c.id == run_id, RUNS.c.cursor == shipped.cursor, RUNS.c.last_event == shipped.last_event
 
 
 def _write(session: Session, run_id: int, shipped: _Shipped, chunk: Chunk, check: int) -> bool:
+    """Write the lines and what they change in the row, and say so in `shipped`. False where the row was changed."""
+    unchanged = _unchanged(run_id, shipped)
     rows = [_row(run_id, line, shipped) for line in chunk.lines]
+    shipped.cursor, shipped.check, shipped.alarm = chunk.end, check, ""
     statement = (
-        update(Run)
-        .where(col(Run.id) == run_id, col(Run.cursor) == shipped.cursor)
+        update(RUNS)
+        .where(*unchanged)
         .values(
-            cursor=chunk.end,
-            cursor_check=check,
-            journal_alarm="",
-            last_event=Run.last_event + len(rows),
-            bad_lines=Run.bad_lines + shipped.bad,
+            cursor=shipped.cursor,
+            last_event=shipped.last_event,
+            cursor_check=shipped.check,
+            journal_alarm=shipped.alarm,
+            bad_lines=RUNS.c.bad_lines + sum(isinstance(line, BadLine) for line in chunk.lines),
             step=shipped.step,
             total_steps=shipped.total_steps,
             phase=shipped.phase,
             progress=shipped.progress,
             summary=shipped.summary,
         )
-        .returning(col(Run.last_event))
-        .execution_options(synchronize_session=False)
     )
-    last = session.execute(statement).scalar_one_or_none()
-    if last is None:
+    connection = session.connection()
+    if not connection.execute(statement).rowcount:
         return False
-    for number, row in enumerate(rows, start=last - len(rows) + 1):
-        row["number"] = number
     if rows:
-        session.connection().execute(insert(EVENTS), rows)
+        connection.execute(insert(EVENTS), rows)
     return True
 
 
 def _row(run_id: int, line: Record | BadLine, shipped: _Shipped) -> dict[str, Any]:
+    """The line as an event, with the next number."""
+    shipped.last_event += 1
     if isinstance(line, BadLine):
-        shipped.bad += 1
         body = {"reason": line.reason, "text": line.text}
         place = {"attempt": shipped.attempt, "seq": None, "time": time.time(), "kind": "bad_line", "step": None}
     else:
@@ -196,4 +219,4 @@ def _row(run_id: int, line: Record | BadLine, shipped: _Shipped) -> dict[str, An
             "kind": line.kind,
             "step": line.step,
         }
-    return {"run_id": run_id, **place, "body": orjson.dumps(body).decode()}
+    return {"run_id": run_id, "number": shipped.last_event, **place, "body": orjson.dumps(body).decode()}

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.worker.helpers import claim, events, launch, row, shipped_exactly_once
 from training.journal import MAX_LINE, Journal
 from training.rundir import RunDir
-from worker.relay import ship, ship_all, summarised
+from worker.relay import Relay, ship_all, summarised
 
 
 @pytest.fixture
@@ -69,11 +70,12 @@ def test_lines_become_numbered_events_and_the_row_tells_the_run_at_a_glance(run,
 
 def test_nothing_new_ships_nothing(run):
     database, run_id, run_dir = run
-    assert ship(database, run_id, run_dir.journal) == 0  # no journal yet
+    relay = Relay(database, run_id, run_dir.journal)
+    assert relay.ship() == 0  # no journal yet
     write_steps(run_dir, 0, 3)
-    assert ship(database, run_id, run_dir.journal) > 0
+    assert relay.ship() > 0
     before = row(database, run_id).model_dump()
-    assert ship(database, run_id, run_dir.journal) == 0
+    assert relay.ship() == 0
     assert row(database, run_id).model_dump() == before
 
 
@@ -218,7 +220,8 @@ def test_two_relays_at_once_give_exact_rows(run, settings):
     write_steps(run_dir, 0, 600)
 
     def relay(_):
-        while ship(database, run_id, run_dir.journal, limit=MAX_LINE):
+        relay = Relay(database, run_id, run_dir.journal)
+        while relay.ship(limit=MAX_LINE):
             pass
 
     journal = Journal(run_dir.journal, 1)
@@ -259,7 +262,40 @@ def test_any_bytes_are_shipped_line_by_line_and_stop_nothing(sqlite_run, pieces)
     assert [event.number for event in events(database, run_id)] == list(range(1, row(database, run_id).last_event + 1))
 
 
+def test_a_relay_without_new_lines_asks_the_database_nothing(run):
+    database, run_id, run_dir = run
+    relay = Relay(database, run_id, run_dir.journal)
+    asked = []
+    sqlalchemy.event.listen(database.engine, "before_cursor_execute", lambda *details: asked.append(details[2]))
+    write_steps(run_dir, 0, 3)
+    assert relay.ship() > 0
+    assert asked
+    asked.clear()
+    assert relay.ship() == 0
+    assert asked == []
+
+
+def test_what_a_retry_cleared_stays_cleared_whatever_a_relay_remembers(run, settings):
+    from app.runs import lease, service
+
+    database, run_id, run_dir = run
+    relay = Relay(database, run_id, run_dir.journal)
+    write_steps(run_dir, 0, 3)
+    assert relay.ship() > 0
+    with database.write() as session:
+        lease.stopped(session, run_id, 1)
+    with database.write() as session:
+        service.retry(session, run_id)
+    journal = Journal(run_dir.journal, 1)
+    journal.seq = 3
+    journal.log("A last word.")
+    assert relay.ship() > 0
+    found = row(database, run_id)
+    assert (found.step, found.summary) == (0, {})
+    assert shipped_exactly_once(database, settings, run_id)
+
+
 def test_a_run_that_was_deleted_ships_nothing(run):
     database, run_id, run_dir = run
     write_steps(run_dir, 0, 3)
-    assert ship(database, run_id + 1000, run_dir.journal) == 0
+    assert ship_all(database, run_id + 1000, run_dir.journal) == 0
