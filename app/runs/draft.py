@@ -20,7 +20,7 @@ from app.models import Experiment, Run, Worker
 from app.runs import forms, states
 from app.runs.contents import model_facts
 from app.runs.inputs import allowed_path, check_inputs, find_dataset, find_run, pinned
-from app.runs.plan import DataFacts, Machine, ModelSize, plan, warnings
+from app.runs.plan import RUNTIME, DataFacts, Machine, ModelSize, plan, warnings
 from app.settings import Settings
 from training.config import STAGES, InvalidConfig, StageConfig, TrainingConfig, parse_config
 from training.model_files import NEW_SHAPES, estimate_parameters, read_model_config
@@ -192,7 +192,10 @@ def find_machine(session: Session, settings: Settings, config: TrainingConfig) -
     except OSError:
         free = None
     total = device.get("memory_total")
-    return Machine(str(device.get("name", "")), total if isinstance(total, int) else None, speed, free)
+    runtime = RUNTIME if device.get("key") == "cpu" else 0
+    return Machine(
+        str(device.get("name", "")), total if isinstance(total, int) else None, speed, runtime=runtime, free_disk=free
+    )
 
 
 def changes(config: StageConfig) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from training.steps import examples_of_run, total_steps
 FULL_RATE, LORA_RATE, FRESH_RATE = 2e-4, 2e-3, 1e-2  # learning rates above which a warning is due
 CHARACTERS_PER_TOKEN = 4.0  # of English, in a common vocabulary
 TOKENS_PER_TURN = 5.0  # that a chat template adds: the role, and where it begins and ends
+FRESH_TOKENS_PER_TURN = 10.5  # the same where a new vocabulary spells "user" and "assistant" letter by letter
+RUNTIME = 430 << 20  # bytes that a process with torch takes on a CPU before any model (torch 2.13, measured)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Machine:
     device: str = ""
     memory: int | None = None
     speed: float | None = None
+    runtime: int = 0  # bytes that the process itself takes of the memory
     free_disk: int | None = None
 
 
@@ -82,20 +85,21 @@ def counts(config: TrainingConfig, data: DataFacts) -> Counts:
         seen = steps * config.batch_size
         if config.max_steps is None and examples is not None:
             seen = examples_of_run(examples, config.epochs)
-        mean = tokens_per_example(data)
+        mean = tokens_per_example(data, fresh=config.model.startswith("new:"))
         if mean is not None:
             tokens = round(seen * min(config.max_length, mean))
     return Counts(examples, held_back, steps, seen, tokens)
 
 
-def tokens_per_example(data: DataFacts) -> float | None:
+def tokens_per_example(data: DataFacts, *, fresh: bool) -> float | None:
     """As an earlier run had, else by the number of characters and turns."""
     if data.measured is not None or not data.rows or data.characters is None:
         return data.measured
-    return (data.characters / CHARACTERS_PER_TOKEN + data.turns * TOKENS_PER_TURN) / data.rows
+    turn = FRESH_TOKENS_PER_TURN if fresh else TOKENS_PER_TURN
+    return (data.characters / CHARACTERS_PER_TOKEN + data.turns * turn) / data.rows
 
 
-def memory(config: TrainingConfig, model: ModelSize) -> int | None:
+def memory(config: TrainingConfig, model: ModelSize, runtime: int = 0) -> int | None:
     """Bytes that training takes at least: weights, gradient and AdamW's means, and one example's activations.
 
     A parameter that is trained takes 4 bytes each for weight, gradient and two means; a frozen one (LoRA) 4.
@@ -109,7 +113,7 @@ def memory(config: TrainingConfig, model: ModelSize) -> int | None:
     token = model.layers * model.hidden * 4 + layer if config.gradient_checkpointing else model.layers * layer
     examples = config.micro_batch_size or 1
     activations = examples * config.max_length * (token + 8 * model.vocab)
-    return 16 * trained + 4 * (model.parameters - trained if config.lora_rank else 0) + activations
+    return 16 * trained + 4 * (model.parameters - trained if config.lora_rank else 0) + activations + runtime
 
 
 def trained_parameters(config: TrainingConfig, model: ModelSize) -> int:
@@ -173,7 +177,7 @@ def _model(config: TrainingConfig, model: ModelSize) -> tuple[str, str]:
 
 
 def _memory(config: TrainingConfig, model: ModelSize, machine: Machine) -> tuple[str, str]:
-    need = memory(config, model)
+    need = memory(config, model, machine.runtime)
     if need is None:
         return "", model.unknown
     if machine.memory is None:
@@ -218,7 +222,7 @@ def warnings(config: TrainingConfig, data: DataFacts, model: ModelSize, machine:
     patience = config.early_stopping_patience
     if patience is not None and steps is not None and patience * config.eval_every >= steps:
         said["early_stopping_patience"] = f"The run has {steps:,} steps: too few for so many evals."
-    need = memory(config, model)
+    need = memory(config, model, machine.runtime)
     if need is not None and machine.memory is not None and need > machine.memory:
         said["model"] = f"Needs {in_bytes(need)} or more; {machine.device} has {in_bytes(machine.memory)}."
     space = disk(config, model)
