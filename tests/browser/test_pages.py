@@ -72,6 +72,17 @@ def test_no_page_scrolls_sideways_in_a_narrow_window_in_either_theme(tab: Page, 
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 
 
+def test_every_column_of_the_runs_list_that_is_shown_can_be_read(tab: Page, house: House) -> None:
+    some_runs(house)
+    for width in (1024, 1180, 1210, 1280):
+        tab.set_viewport_size({"width": width, "height": 768})
+        tab.goto(f"{house.address}/runs")
+        tab.wait_for_load_state("load")
+        last = tab.locator("table.runs th").last.bounding_box()
+        card = tab.locator("#table").bounding_box()
+        assert last and card and last["x"] + last["width"] <= card["x"] + card["width"], width
+
+
 def test_the_theme_is_kept_and_redraws_the_charts(tab: Page, house: House) -> None:
     some_runs(house)
     tab.goto(f"{house.address}/runs/1")
