@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
@@ -40,19 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.PARENT_GONE
     os.umask(0o077)
     run_dir = RunDir(options.run_dir.absolute())
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    stop = StopWish()
+    signal.signal(signal.SIGTERM, stop.signalled)
+    signal.signal(signal.SIGINT, stop.signalled)
     try:
         with run_dir.locked():
             return _locked_run(run_dir, stop)
     except Locked as error:
         print(f"python -m training: {error}", file=sys.stderr)
         return Exit.LOCKED
+
+
+class StopWish:
+    """Whether somebody asked this process to stop.
+
+    A stage asks for it when it has prepared its data, and then again and again, and saves before it stops. Before that
+    there is nothing to save, and libraries may download or read for hours: there the signal itself ends the process.
+    Every file is written so that it may be killed at any moment, and an unfinished download is taken up again.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = self._asked_for = False
+
+    def __call__(self) -> bool:
+        self._asked_for = True
+        return self._wanted
+
+    def signalled(self, number: int, frame: FrameType | None) -> None:
+        self._wanted = True
+        if not self._asked_for:
+            raise SystemExit(Exit.STOPPED)
 
 
 def _tied_to_parent(parent: int | None) -> bool:
@@ -63,7 +79,7 @@ def _tied_to_parent(parent: int | None) -> bool:
     return os.getppid() == parent  # it may have died before the kernel knew
 
 
-def _locked_run(run_dir: RunDir, stop: threading.Event) -> int:
+def _locked_run(run_dir: RunDir, stop: StopWish) -> int:
     run_dir.error.unlink(missing_ok=True)
     try:
         _run(run_dir, stop)
@@ -80,7 +96,7 @@ def _locked_run(run_dir: RunDir, stop: threading.Event) -> int:
     return Exit.FINISHED
 
 
-def _run(run_dir: RunDir, stop: threading.Event) -> None:
+def _run(run_dir: RunDir, stop: StopWish) -> None:
     """Read the config, prepare the libraries, and hand over to the stage."""
     run = _read_config(run_dir)
     config = _parse(run)
@@ -90,7 +106,7 @@ def _run(run_dir: RunDir, stop: threading.Event) -> None:
     journal = Journal(run_dir.journal, run.attempt)
     try:
         stage = importlib.import_module(f"training.stages.{config.stage}")
-        stage.run(config, run, run_dir, journal, stop.is_set)
+        stage.run(config, run, run_dir, journal, stop)
         journal.sync()
     finally:
         journal.close()

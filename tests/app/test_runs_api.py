@@ -15,7 +15,10 @@ from app.db import Database
 from app.main import create_app
 from app.models import Experiment, Run
 from app.settings import Settings
+from training.commits import Commits
 from training.journal import Journal
+from training.references import parse_reference
+from training.rundir import RunDir
 from worker.relay import ship_all
 
 CHATS = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}\n'
@@ -167,6 +170,15 @@ def test_samples_of_an_attempt_that_was_gone_over_again_are_left_out(
     third = Journal(path, attempt=3)  # a retry, from nothing
     third.sample(0, 0, "Who?", "0 of 3", ended=True)
     assert told() == ([0], ["0 of 3", "1 of 1"])
+
+
+def test_the_page_of_a_run_tells_the_commits_that_it_began_with(client: TestClient, settings: Settings) -> None:
+    run = launch(client, settings)
+    run_dir = RunDir(settings.run_folder(run))
+    run_dir.create()
+    Commits(run_dir.commits).resolve("model", parse_reference("hf:me/tiny"), lambda: "c0ffee" * 6)
+    page = client.get(f"/runs/{run}").text
+    assert f"<dt>commits.model.hf:me/tiny</dt><dd>{'c0ffee' * 6}</dd>" in page
 
 
 def test_a_file_comes_as_an_attachment(client: TestClient, settings: Settings) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.minihub import MiniHub
 from tests.training.small import EXACT, logs, make_run, metrics, records
 from training.errors import Exit
 from training.rundir import RunDir
@@ -117,6 +118,30 @@ def test_asked_to_stop_it_saves_and_says_so(small_model: Path, small_data: Path,
     assert [each.name for each in run_dir.checkpoints.iterdir()] == [f"step-{last:06d}"]
     assert "Stopped as asked" in logs(run_dir)
     assert run_dir.read_error() is None
+
+
+@pytest.mark.long
+def test_asked_to_stop_while_it_waits_for_the_hub_it_ends_at_once_and_goes_on_there(
+    small_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    run_dir, _ = make_run(tmp_path / "run", "hf:me/tiny", small_data)
+    with MiniHub() as hub:
+        hub.add("model", "me/tiny", small_model)
+        hub.stall("model.safetensors", 4321)
+        environment = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_TOKEN": ""}
+        process = start(run_dir, **environment)
+        while not any(file.stat().st_size == 4321 for file in (tmp_path / "cache").rglob("*.incomplete")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        code, errors = end(process)
+        assert (code, "Traceback" in errors) == (Exit.STOPPED, False)
+        assert run_dir.read_error() is None
+        assert len(hub.downloads("model.safetensors")) == 1, "it did not wait until it could try again"
+        hub.stalls.pop("model.safetensors")[1].set()
+        hub.requests.clear()
+        assert end(start(run_dir, **environment))[0] == Exit.FINISHED
+        assert [request.range for request in hub.downloads("model.safetensors")] == ["bytes=4321-"]
 
 
 @pytest.mark.long
