@@ -11,6 +11,7 @@ from sqlalchemy import text as sql
 
 from app.errors import Unavailable
 from app.resources import resource
+from training.failpoints import failpoint
 
 LOCK = 0x70726566  # "pref": any number of ours, for Postgres' advisory lock
 
@@ -54,6 +55,7 @@ def upgrade(engine: Engine) -> None:
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        failpoint("before_migration_commit")
 
 
 def check(engine: Engine) -> None:

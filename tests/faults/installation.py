@@ -9,12 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 
+from app import tokens
+from app.auth import Role
 from app.db import Database
 from app.doorbell import Doorbell
 from app.settings import Settings
-from tests.worker.helpers import row
+from tests.app.processes import answers
+from tests.conftest import free_port
+from tests.worker.helpers import row, until
 from worker.processes import start_time, started_with
 from worker.trainer import MARK
 
@@ -61,6 +66,17 @@ class Installation:
     def worker(self, script: str, visibility_timeout: int = 3600) -> subprocess.Popen[bytes]:
         """A worker whose trainers follow the script."""
         return self.start(str(WORKER), script, str(visibility_timeout))
+
+    def web(self) -> httpx.Client:
+        """A web server, and a client that may do everything there."""
+        port = free_port()
+        self.settings = self.settings.model_copy(update={"port": port})
+        with self.database.write() as session:
+            secret = tokens.create(session, tokens.API, Role.ADMIN, "test")[1]
+        self.start("-m", "app.serve")
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: answers(address))
+        return httpx.Client(base_url=address, headers={"Authorization": f"Bearer {secret}"}, timeout=30)
 
     def trainers(self, run_id: int) -> list[int]:
         """The pids of all trainers of this run: each leads a session of its own (what it starts itself does not)."""
