@@ -18,7 +18,7 @@ PATIENCE = 20_000  # milliseconds that anything on a page may take on a busy mac
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must be gone before another module runs one
 def browser() -> Iterator[Browser]:
     """Chromium. Skipped, with a sentence, where there is none; under CI that is a failure."""
     if not CHROMIUM.exists():
