@@ -30,6 +30,11 @@ if (button) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("theme")));
 }
 
+document.getElementById("sign-out")?.addEventListener("click", async () => {
+  await call("POST", "/sign-out", {});
+  location.assign("/");
+});
+
 function show(frame) {
   const put = (name, text) => {
     const element = document.querySelector(`[data-frame="${name}"]`);

@@ -39,6 +39,14 @@ def test_signing_in_by_the_link_opens_the_runs_with_a_word_on_what_to_do_first(t
     expect(tab.get_by_role("heading", name="Launch a run")).to_be_visible()
 
 
+def test_signing_out_shuts_the_door_behind_one(tab: Page, house: House, console: Console) -> None:
+    console.expect("401")
+    tab.get_by_role("button", name="Sign out").click()
+    expect(tab.get_by_text("preflab token login").first).to_be_visible()
+    tab.goto(f"{house.address}/runs")
+    expect(tab.get_by_role("heading", name="Runs")).to_have_count(0)
+
+
 def test_a_viewer_sees_everything_and_no_button_that_would_be_refused(tab: Page, house: House) -> None:
     some_runs(house)
     tab.context.clear_cookies()
