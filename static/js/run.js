@@ -39,6 +39,7 @@ function noteStep(time, step) {
 
 function takeProgress(event) {
   const { body } = event;
+  if (event.kind === "status" || event.kind === "progress") latest = event;
   if (event.kind === "status") {
     total = body.facts?.steps ?? total;
     at("phase").textContent = body.phase === "training" ? "" : ` · ${body.phase}`;
@@ -51,11 +52,20 @@ function takeProgress(event) {
   }
 }
 
-// The head and the side as the server draws them now: buttons, state, error, files.
+const headEvent = () => Number(at("head").dataset.event); // the run's last event when its head was drawn
+let asked = 0; // how often the head was asked for
+let shown = 0; // which of those answers is shown
+let latest = null; // the latest news of what the run is doing
+
+// The head and the side as the server draws them now: buttons, state, error, files. Answers may overtake each other.
 async function redraw() {
+  const mine = ++asked;
   const response = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!response?.ok) return;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const event = Number(page.getElementById("head").dataset.event);
+  if (event < headEvent() || (event === headEvent() && mine < shown)) return;
+  shown = mine;
   for (const name of ["head", "aside"]) {
     const open = [...at(name).querySelectorAll("details")].map((each) => each.open);
     at(name).replaceWith(document.adoptNode(page.getElementById(name)));
@@ -63,6 +73,7 @@ async function redraw() {
     showTimes(at(name));
   }
   total = Number(at("progress").dataset.total) || total;
+  if (latest?.number > event) takeProgress(latest);
   showAttempt();
 }
 
@@ -135,6 +146,7 @@ async function start() {
   }
   showAttempt();
   at("live").dataset.step = loss?.step.at(-1) ?? "";
+  if (loaded.cursor > headEvent()) redraw(); // what happened before the cursor, the stream does not tell
   new RunStream({ [id]: loaded.cursor }, (events) => take(events, charts));
   globalThis.preflab = { series, log }; // for the curious, and for tests
 }

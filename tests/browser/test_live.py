@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from app.runs import queries, series, states
 from tests.browser.conftest import Console
@@ -46,6 +46,40 @@ def test_the_chart_grows_while_the_run_trains(tab: Page, house: House) -> None:
     assert shown(tab) == stored(house, run)
     hand.end(states.K)
     expect(tab.locator("#progress")).to_contain_text("finished")
+
+
+def test_a_run_that_starts_while_its_page_loads_is_shown_as_running(tab: Page, house: House) -> None:
+    run = house.launch(name="quick", max_steps=100)
+
+    def start_first(route: Route) -> None:
+        house.begin(run).steps(1, 5, 100)
+        route.continue_()
+
+    tab.route(f"**/runs/{run}/series", start_first, times=1)
+    tab.goto(f"{house.address}/runs/{run}")
+    wait_for_step(tab, 5)
+    expect(tab.locator("#progress")).to_have_attribute("data-state", "running")
+    expect(tab.get_by_role("button", name="Stop and save")).to_be_visible()
+    expect(tab.locator("#steps")).to_contain_text("step 5 of 100")
+
+
+def test_an_older_answer_does_not_replace_a_newer_head(tab: Page, house: House) -> None:
+    run = house.launch(name="overtaken", max_steps=100)
+    tab.goto(f"{house.address}/runs/{run}")
+    expect(tab.locator("#log")).to_contain_text("queued")
+    held: list[tuple[Route, APIResponse]] = []
+    tab.route(f"**/runs/{run}", lambda route: held.append((route, route.fetch())), times=1)
+    hand = house.begin(run)
+    while not held:  # the page asked for its head, and the answer says "running"
+        tab.wait_for_timeout(20)
+    hand.end(states.K)
+    expect(tab.locator("#progress")).to_have_attribute("data-state", "finished")
+    route, answer = held[0]
+    assert "Stop and save" in answer.text()
+    with tab.expect_request_finished(lambda request: request == route.request):
+        route.fulfill(response=answer)
+    tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(tab.locator("#progress")).to_have_attribute("data-state", "finished")
 
 
 def test_a_killed_server_leaves_no_gap_and_no_duplicate(tab: Page, house: House, console: Console) -> None:
