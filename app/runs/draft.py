@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
+from pydantic import create_model
 from sqlmodel import Session, col, select
 
 from app.errors import Invalid
@@ -58,6 +59,23 @@ def config_of(draft: Draft) -> StageConfig:
     return parse_config({**content, "stage": draft.stage})
 
 
+def _sound_part(draft: Draft, wrong: Mapping[str, str]) -> StageConfig | None:
+    """The config without its wrong fields: their defaults, or nothing, stand in for them. None where the stage is
+    unknown. Its references can be looked up already."""
+    kind = STAGES.get(draft.stage)
+    if kind is None:
+        return None
+    content = {name: value for name, value in forms.read(kind, draft.content).items() if name not in wrong}
+    nothing = {
+        name: (Any, ([] if get_origin(info.annotation) is list else None) if info.is_required() else info.get_default())
+        for name, info in kind.model_fields.items()
+        if name in wrong
+    }
+    part: Any = create_model("SoundPart", __base__=kind, **nothing)  # type: ignore[call-overload]
+    sound: StageConfig = part.model_validate({**content, "stage": draft.stage})
+    return sound
+
+
 def judge(session: Session, settings: Settings, draft: Draft) -> Judged:
     """Check everything that can be known before the launch."""
     judged = Judged()
@@ -66,6 +84,10 @@ def judge(session: Session, settings: Settings, draft: Draft) -> Judged:
         judged.config = config_of(draft)
     except InvalidConfig as error:
         judged.errors.update(error.fields)
+        rest = _sound_part(draft, error.fields)
+        if rest is not None:
+            found = check_inputs(session, settings, rest, owner).errors
+            judged.errors = {**found, **judged.errors}  # of a wrong field, what is wrong with it itself
         return judged
     inputs = check_inputs(session, settings, judged.config, owner)
     judged.errors.update(inputs.errors)

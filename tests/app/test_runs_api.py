@@ -102,6 +102,18 @@ def test_a_model_folder_is_judged_before_the_launch(client: TestClient, settings
     assert "pickle weights" in answer["errors"]["model"]
 
 
+@pytest.mark.parametrize("other", [{"dataset": ""}, {"learning_rate": "fast"}, {"nonsense": 1}])
+def test_a_reference_is_judged_where_another_field_is_wrong(
+    client: TestClient, settings: Settings, other: dict[str, Any]
+) -> None:
+    errors = client.post("/api/v1/runs/check", json=body(settings, model="path:/etc", **other)).json()["errors"]
+    assert set(errors) == {"model", *other}
+    assert "outside the folders" in errors["model"]
+    errors = client.post("/api/v1/runs/check", json=body(settings, model="", dataset="data:nowhere")).json()["errors"]
+    assert errors["model"].startswith("Needed.")
+    assert "There is no data set" in errors["dataset"]
+
+
 def test_a_check_changes_nothing_and_says_what_would_be_done(
     client: TestClient, settings: Settings, database: Database
 ) -> None:
