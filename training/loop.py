@@ -146,7 +146,9 @@ class Loop:
         if self.task.has_eval and state.evaluated != step and self._due(self.config.eval_every):
             is_best = self._evaluate()
         if state.sampled != step and (self._due(self.sample_every) or self._finished):
+            self.journal.status("sampling", step=step)
             self.task.sample(step)
+            self.journal.status("training", step=step)
             state.sampled = step
         if step and (step % self.config.save_every == 0 or self._finished):
             self._save()

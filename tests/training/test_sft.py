@@ -90,6 +90,12 @@ def test_the_run_leaves_a_model_that_transformers_loads_and_says_how_it_was_made
     assert artifact.body["facts"]["files"].keys() == {each.name for each in run_dir.model.iterdir()}
     samples = records(run_dir, "sample")
     assert {(record.step, record.body["index"]) for record in samples} == {(0, 0), (0, 1), (30, 0), (30, 1)}
+    told = [
+        record.body["phase"] if record.kind == "status" else "-"
+        for record in records(run_dir)
+        if record.kind in ("status", "sample")
+    ]
+    assert "".join(told).count("sampling--training") == 2
     assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "tokens", "epoch", "memory", "utilisation"} == {
         key for step, key in values if step == 1
     }
