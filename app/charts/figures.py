@@ -17,25 +17,27 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: which metrics, under what title, in which unit. `sparse` metrics get markers."""
+    """One chart: which metrics, under what title, in which unit. `sparse` metrics get markers, `noisy`
+    ones are smoothed."""
 
     title: str
     keys: tuple[str, ...]
     unit: str = ""
     names: tuple[str, ...] = ()
     sparse: tuple[str, ...] = ()
+    noisy: tuple[str, ...] = ()
     format: str = ".4~g"
     zero: bool = False  # the axis begins at 0: an amount
     minor: bool = False  # folded away
 
 
 CHARTS = (
-    Chart("Loss", ("loss", "eval_loss"), "nats per token", ("train", "eval"), sparse=("eval_loss",)),
+    Chart("Loss", ("loss", "eval_loss"), "nats per token", ("train", "eval"), sparse=("eval_loss",), noisy=("loss",)),
     Chart("Learning rate", ("learning_rate",), format=""),
-    Chart("Gradient norm", ("grad_norm",), "before clipping", zero=True),
-    Chart("Speed", ("tokens_per_second",), "tokens/s", format=",.0f", zero=True),
+    Chart("Gradient norm", ("grad_norm",), "before clipping", noisy=("grad_norm",), zero=True),
+    Chart("Speed", ("tokens_per_second",), "tokens/s", noisy=("tokens_per_second",), format=",.0f", zero=True),
     Chart("Memory", ("memory",), "bytes", format=".3~s", zero=True),
-    Chart("Utilisation", ("utilisation",), "of the device", format=".0%", zero=True),
+    Chart("Utilisation", ("utilisation",), "of the device", noisy=("utilisation",), format=".0%", zero=True),
     Chart("Tokens seen", ("tokens",), "tokens", format=".4~s", zero=True, minor=True),
     Chart("Epoch", ("epoch",), "passes over the data", format=".3~g", zero=True, minor=True),
 )
@@ -57,25 +59,25 @@ def figure(chart: Chart, series: dict[str, dict[str, Any]], run_colour: str) -> 
             continue
         token = run_colour if index == 0 else "ink-2"
         name = chart.names[index] if chart.names else chart.title
-        data.append(_trace(key, name, token, points, sparse=key in chart.sparse, hover=chart.format))
+        data.append(_trace(chart, key, name, token, points))
     axis: dict[str, Any] = {"tickformat": chart.format, "rangemode": "tozero" if chart.zero else "normal"}
     layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": axis, "showlegend": len(chart.keys) > 1}
     words = {"title": chart.title, "unit": chart.unit, "keys": list(chart.keys), "minor": chart.minor}
     return {"data": data, "layout": layout, **words}
 
 
-def _trace(key: str, name: str, token: str, points: dict[str, Any], *, sparse: bool, hover: str) -> dict[str, Any]:
+def _trace(chart: Chart, key: str, name: str, token: str, points: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "mode": "lines+markers" if sparse else "lines",
+        "mode": "lines+markers" if key in chart.sparse else "lines",
         "name": name,
         "x": points["step"],
         "y": points["value"],
         "connectgaps": False,
         "line": {"width": 1.8},
         "marker": {"size": 6},
-        "hovertemplate": f"%{{y:{hover}}}" if hover else "%{y}",
-        "meta": {"key": key, "token": token, "smooth": not sparse},
+        "hovertemplate": f"%{{y:{chart.format}}}" if chart.format else "%{y}",
+        "meta": {"key": key, "token": token, "smooth": key in chart.noisy},
     }
 
 

@@ -111,6 +111,14 @@ def test_loss_and_eval_loss_stand_together_and_first() -> None:
     assert made["data"][0]["meta"]["token"] == "run-3"
 
 
+def test_only_noisy_curves_are_smoothed() -> None:
+    keys = ["loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory", "utilisation", "tokens"]
+    series = {key: {"step": [1], "value": [2.0]} for key in keys}
+    traces = [trace for chart in charts_for(keys) for trace in figure(chart, series, "run-1")["data"]]
+    smooth = {trace["meta"]["key"] for trace in traces if trace["meta"]["smooth"]}
+    assert smooth == {"loss", "grad_norm", "tokens_per_second", "utilisation"}
+
+
 def test_templates_take_their_colours_from_the_stylesheet() -> None:
     tokens = parse_tokens(":root { --ink: light-dark(#111111, #eeeeee);\n --step: 4px; }")
     assert tokens == {"ink": {"light": "#111111", "dark": "#eeeeee"}}
