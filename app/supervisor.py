@@ -105,15 +105,15 @@ def supervise(settings: Settings, *, say: Say = print, ready: Callable[[str], No
     """Run until SIGINT, SIGTERM or SIGHUP; then end everything in order and return 0.
 
     `ready` is called once with the address when the web server answers. Returns 2 where it cannot start: it has said
-    why. Raises Conflict where another one serves this home, Unavailable where the database is not fit.
+    why. Raises Conflict where this home or the port is taken, Unavailable where the database is not fit.
     """
     settings.create_home()
     port = settings.port or _free_port(settings.host)
     address = f"http://{_shown(settings.host)}:{port}"
     with home_lock(settings.home, address), _signals() as asked:
         _upgrade(settings)
-        parts = make_parts(settings, port, say)
         _wait_for_port(settings.host, port, asked)
+        parts = make_parts(settings, port, say)
         try:
             return _keep(parts, settings.host, port, asked, lambda: ready(address))
         finally:
@@ -227,9 +227,16 @@ def _free_port(host: str) -> int:
 
 
 def _wait_for_port(host: str, port: int, asked: Asked) -> None:
-    """Wait a little where somebody still answers there: the web server of a supervisor that was killed just now."""
+    """Wait a little where somebody still answers there: the web server of a supervisor that was killed just now.
+
+    Raises Conflict where it goes on answering: it is another program's.
+    """
     deadline = time.monotonic() + PORT_SECONDS
-    while _answers(host, port) and time.monotonic() < deadline and not asked.times:
+    while _answers(host, port) and not asked.times:
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"Port {port} is taken by another program.", "Stop it, or choose another port by PREFLAB_PORT."
+            )
         time.sleep(LOOK_SECONDS)
 
 

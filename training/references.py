@@ -6,6 +6,7 @@ No torch here: the web side parses references with this module too.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import parse_qsl
@@ -65,13 +66,15 @@ class Reference:
         return int(self.options["rows"]) if "rows" in self.options else None
 
 
-def parse_reference(text: str) -> Reference:
-    """Parse one reference. Raises BadReference with a sentence that names the right form."""
+def parse_reference(text: str, kinds: Sequence[str] = KINDS) -> Reference:
+    """Parse one reference, of one of these kinds. Raises BadReference with a sentence that names the right forms."""
+    kind, colon, rest = text.partition(":")
+    if (kind not in kinds) or not (colon or kind == "checker"):
+        forms = ", ".join(FORMS[each] for each in kinds)
+        guess = f" Did you mean path:{text[:200]}?" if text.startswith(("/", "./", "~/")) and "path" in kinds else ""
+        raise BadReference(f"“{text[:80]}” cannot stand here.{guess} Use one of: {forms}.")
     if text == "checker":
         return Reference("checker", "")
-    kind, colon, rest = text.partition(":")
-    if not colon or kind not in KINDS:
-        raise BadReference(f"“{text[:80]}” is no reference. Begin with one of: {', '.join(FORMS.values())}.")
     if any(ord(character) < 32 for character in text):
         raise BadReference("A reference holds no line break or other control character. Leave it out.")
     if not rest:

@@ -80,6 +80,15 @@ def test_a_second_start_on_the_same_home_is_refused_with_the_first_ones_address(
         assert (settings.home / "lock").read_text().count("address") == 1
 
 
+def test_a_port_that_another_program_has_is_said_before_anything_starts(settings, monkeypatch):
+    monkeypatch.setattr("app.supervisor.PORT_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"Port {port} is taken by another program") as caught:
+            supervise(settings.model_copy(update={"port": port}), ready=pytest.fail)
+    assert "PREFLAB_PORT" in caught.value.hint
+
+
 def test_without_torch_no_worker_starts_and_it_is_said_why(settings, monkeypatch):
     said = []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

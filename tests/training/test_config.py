@@ -8,6 +8,10 @@ from hypothesis import strategies as st
 
 from training.config import GROUPS, STAGES, InvalidConfig, SftConfig, parse_config
 
+DATASETS = (
+    "hf:<owner>/<name>[@<revision>][?config=..&split=..&rows=..], run:<name>[?checkpoint=best|last|<step>], "
+    "data:<name>[@<version>], path:<file or folder>[?rows=..]."
+)
 LEAST = {"stage": "sft", "model": "hf:Qwen/Qwen2.5-0.5B", "dataset": "data:chats"}
 
 
@@ -41,7 +45,7 @@ def test_one_data_set_several_with_commas_and_a_list_are_all_lists():
         ("lr_schedule", "stairs", "Choose one of: constant, linear or cosine."),
         ("dataset", [], "Needed. For example: data:my-chats or hf:HuggingFaceTB/smol-smoltalk."),
         ("dataset", "", "Needed. For example: data:my-chats or hf:HuggingFaceTB/smol-smoltalk."),
-        ("dataset", "api:x/y", "A api: reference cannot stand here. Use one of: hf, run, data, path."),
+        ("dataset", "api:x/y", "“api:x/y” cannot stand here. Use one of: " + DATASETS),
         ("epoch", 3, "There is no such setting."),
     ],
 )

@@ -36,8 +36,10 @@ def test_the_parts_of_a_hub_reference():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("Qwen/Qwen2.5-0.5B", "is no reference"),
-        ("ftp:x", "is no reference"),
+        ("Qwen/Qwen2.5-0.5B", "cannot stand here"),
+        ("ftp:x", "cannot stand here. Use one of: hf:"),
+        ("checkers", "cannot stand here"),
+        ("/srv/model", "Did you mean path:/srv/model"),
         ("hf:", "Something is missing"),
         ("hf:--help", "is no hf: name"),
         ("hf:../../etc/passwd", "is no hf: name"),
