@@ -82,8 +82,8 @@ def _message(kind: str, body: dict[str, Any]) -> str:
         return str(body.get("phase", ""))
     if kind == "bad_line":
         return f"A line of the journal could not be read: {body.get('reason', '')}"
-    because = f": {error['message']}" if (error := body.get("error")) else f" ({body.get('when', '')})"
-    return f"{body.get('state', '')}{because}"
+    because = f": {error['message']}" if (error := body.get("error")) else ""
+    return f"{body.get('when', '')}{because}"
 
 
 def as_text(line: dict[str, Any]) -> str:

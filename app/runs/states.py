@@ -7,6 +7,7 @@ changes nothing and is told so.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,27 @@ M = Arrow("M", (STOPPED,), WAITING, "resumed or retried while a parent is unfini
 ARROWS = (A, B, C, D, E, F, G, H, I, J, K, L, M)
 
 
+def sentence(arrow: Arrow, attempt: int, facts: Mapping[str, Any]) -> str:
+    """What the log says of a change. Pure. `facts`: what the row was given with it, such as `claim` and `fresh`."""
+    worker = (facts.get("claim") or {}).get("worker", "a worker")
+    again = "retried: begins again from nothing" if facts.get("fresh") else "resumed: goes on from the last checkpoint"
+    return {
+        "A": "launched; waiting for the runs that it needs",
+        "B": "launched and queued",
+        "C": "queued: the runs that it needs have finished",
+        "D": "skipped: a run that it needs did not finish",
+        "E": "waiting again: a run that it needs was resumed or retried",
+        "F": f"attempt {attempt} runs on {worker}",
+        "G": f"attempt {attempt} broke off; queued to go on from the last checkpoint",
+        "H": "failed",
+        "I": "stopped before it ran",
+        "J": "stopped as asked; what was done is saved",
+        "K": "finished",
+        "L": again,
+        "M": f"{again}, once the runs that it needs have finished",
+    }[arrow.letter]
+
+
 def begin(session: Session, run: Run, arrow: Arrow) -> None:
     """Put a new run on its first state (arrow A or B). Flushes, so that the run has its id."""
     assert not arrow.sources
@@ -60,7 +82,7 @@ def begin(session: Session, run: Run, arrow: Arrow) -> None:
     session.add(run)
     session.flush()
     assert run.id is not None
-    _record(session, run.id, 1, run.attempt, arrow, now)
+    _record(session, run.id, 1, run.attempt, arrow, now, {})
 
 
 def move(
@@ -86,14 +108,15 @@ def move(
     if changed is None:
         return False
     number, attempt = changed
-    _record(session, run_id, number, attempt, arrow, now, error=values.get("error") or reason)
+    _record(session, run_id, number, attempt, arrow, now, values, values.get("error") or reason)
     return True
 
 
 def _record(
-    session: Session, run_id: int, number: int, attempt: int, arrow: Arrow, now: float, error: Any = None
-) -> None:
-    body = {"state": arrow.target, "arrow": arrow.letter, "when": arrow.when}
+    session: Session, run_id: int, number: int, attempt: int, arrow: Arrow, now: float,
+    facts: Mapping[str, Any], error: Any = None,
+) -> None:  # fmt: skip
+    body = {"state": arrow.target, "arrow": arrow.letter, "when": sentence(arrow, attempt, facts)}
     if error:
         body["error"] = error
     session.add(

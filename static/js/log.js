@@ -13,7 +13,7 @@ function line(event) {
   if (kind === "bad_line") return { level: "warning", text: `A line of the journal could not be read (${body.reason}): ${body.text}` };
   const error = body.error?.message;
   const level = body.state === "failed" ? "error" : error ? "warning" : "info";
-  return { level, text: `${body.state}: ${error ?? `${body.when}.`}`, state: true };
+  return { level, text: error ? `${body.when}: ${error}` : body.when, state: true };
 }
 
 export class Log {

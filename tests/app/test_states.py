@@ -362,3 +362,11 @@ def test_a_read_that_becomes_a_write_is_not_how_writes_are_made(database):
     with database.write(), pytest.raises(DBAPIError), database.engine.connect() as other:
         other.exec_driver_sql("PRAGMA busy_timeout=1")
         other.exec_driver_sql("UPDATE run SET beat = 1")
+
+
+def test_the_log_tells_a_change_in_a_persons_words() -> None:
+    assert states.sentence(states.F, 2, {"claim": {"worker": "worker-1"}}) == "attempt 2 runs on worker-1"
+    assert states.sentence(states.L, 2, {"fresh": False}) == "resumed: goes on from the last checkpoint"
+    assert states.sentence(states.L, 2, {"fresh": True}) == "retried: begins again from nothing"
+    assert states.sentence(states.K, 2, {"claim": None}) == "finished"
+    assert all(states.sentence(arrow, 1, {}) for arrow in states.ARROWS)
