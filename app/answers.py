@@ -59,7 +59,10 @@ def understand(error: Exception) -> AppError:
         cause = error.__cause__  # FastAPI wraps what goes wrong while it reads a body
         return cause if isinstance(cause, AppError) else _from_http(error)
     if isinstance(error, RequestValidationError):
-        return _from_validation(error.errors())
+        problems = error.errors()
+        if any(problem["loc"][0] == "path" for problem in problems):
+            return NotFound("There is no such page.", "Check the address.")
+        return _from_validation(problems)
     if isinstance(error, (DBAPIError, TimeoutError)):
         return from_database(error)
     if isinstance(error, OverflowError):  # SQLite's numbers have 64 bits

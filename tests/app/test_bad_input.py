@@ -397,6 +397,11 @@ def test_odd_texts_in_an_address_get_an_answer_on_either_database(text: str, loo
         assert looking.get("/" + address.format(text)).status_code in {200, 404, 422}, address
 
 
+def test_a_name_where_an_address_has_a_number_is_not_found(looking: TestClient) -> None:
+    for address in ("/experiments/trial", "/runs/trial", "/api/v1/experiments/trial"):
+        assert looking.get(address).status_code == 404, address
+
+
 def test_a_version_beyond_all_numbers_is_named_at_its_field(looking: TestClient) -> None:
     body = {"stage": "sft", "config": config(dataset="data:chats@99999999999")}
     assert list(looking.post("/api/v1/runs/check", json=body).json()["errors"]) == ["dataset"]
