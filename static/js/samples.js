@@ -88,7 +88,8 @@ export class Samples {
     box.replaceChildren(
       ...rows.sort((a, b) => a.body.index - b.body.index).map(({ body }) => {
         const article = Object.assign(document.createElement("article"), { className: "sample" });
-        const answer = Object.assign(document.createElement("p"), { className: "pre answer-text", textContent: body.response || "(nothing)" });
+        const said = String(body.response ?? "").trimEnd().replace(/\n{3,}/g, "\n\n"); // a young model may write little but newlines
+        const answer = Object.assign(document.createElement("p"), { className: "pre answer-text", textContent: said || "(nothing)" });
         const tag = Object.assign(document.createElement("small"), { className: "tag", textContent: body.ended ? "ended by itself" : "cut" });
         article.append(Object.assign(document.createElement("p"), { className: "pre prompt-text", textContent: body.prompt }), answer, tag);
         return article;
