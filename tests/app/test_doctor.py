@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -29,10 +31,17 @@ def test_a_home_that_others_can_read_is_named(settings):
     assert "chmod 700" in doctor.home(settings).hint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_home_that_cannot_be_written_is_named(settings):
-    settings.home.chmod(0o500)
-    assert not doctor.home(settings).ok
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be entered by nobody but their owner
+        home = Path(folder)
+        home.chmod(0o555)
+        child = os.fork()
+        if child == 0:
+            if os.geteuid() == 0:
+                os.setuid(65534)  # root writes anywhere, nobody does not
+            os._exit(17 if "cannot be written" in doctor.home(settings.model_copy(update={"home": home})).detail else 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
+        home.chmod(0o700)
 
 
 def test_a_nearly_full_disk_is_named(settings):
