@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -19,15 +18,15 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from app.db import UNREACHABLE, Database
-from app.models import Experiment, Run
+from app.models import Run
 from app.runs import lease
-from app.runs.inputs import MODEL_STAGES, resolve_inputs
+from app.runs.inputs import MODEL_STAGES
 from app.settings import Settings
-from training.config import InvalidConfig, parse_config
 from training.errors import Exit, Failure, Locked
-from training.rundir import RunDir, RunFile
+from training.rundir import RunDir
 from worker import trainer
 from worker.devices import Device
+from worker.preparation import CannotStart, remove_what_was_made, run_file, set_aside_anothers
 from worker.processes import signal_group
 from worker.relay import Relay
 
@@ -37,14 +36,6 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.05  # how often the journal is looked at
 LOCK_SECONDS = 10.0  # how long another trainer may take to let go of the run directory
 SAID_WHY = frozenset({Exit.INPUT, Exit.DATA, Exit.MODEL, Exit.HUB, Exit.MEMORY, Exit.DISK, Exit.DIVERGED})
-
-
-class CannotStart(Exception):
-    """The run's config or inputs are not usable any more."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Attempt:
@@ -107,57 +98,17 @@ class Attempt:
 
     def _prepare(self) -> None:
         """Put the run directory in order and write config.json. Raises CannotStart or Locked."""
-        content = self._steadily(self._run_file)
-        self._set_aside_anothers(content)
+        content = self._steadily(lambda: run_file(self.database, self.settings, self.run_id, self.number))
+        patience = min(LOCK_SECONDS, self.settings.lease_seconds / 4)
+        set_aside_anothers(self.run_dir, content, patience)
         self.run_dir.create()
         trainer.kill_leftover(self.run_dir, self.number)
-        with self.run_dir.locked(min(LOCK_SECONDS, self.settings.lease_seconds / 4)):
+        with self.run_dir.locked(patience):
             if self.fresh:
-                for folder in (self.run_dir.checkpoints, self.run_dir.model, self.run_dir.outputs, self.run_dir.cache):
-                    shutil.rmtree(folder, ignore_errors=True)
-                self.run_dir.commits.unlink(missing_ok=True)
+                remove_what_was_made(self.run_dir)
                 self._tell(lambda session: lease.begun_afresh(session, self.run_id, self.number))
             self.run_dir.error.unlink(missing_ok=True)
             self.run_dir.write_config(content)
-
-    def _set_aside_anothers(self, content: RunFile) -> None:
-        """A new database on an old home counts runs from 1 again: what lies under this id may be another's. Locked."""
-        if not self.run_dir.journal.exists() or self._made_by(content):
-            return
-        with self.run_dir.locked(min(LOCK_SECONDS, self.settings.lease_seconds / 4)):
-            aside = self.run_dir.root.with_name(f"{self.run_id}.before-{time.time_ns()}")
-            self.run_dir.root.rename(aside)
-        log.warning("Run %s: its directory was another run's, which now lies at %s.", self.run_id, aside)
-
-    def _made_by(self, content: RunFile) -> bool:
-        try:
-            found = self.run_dir.read_config()
-        except (OSError, ValueError):
-            return False
-        return (found.run_id, found.launched_at) == (content.run_id, content.launched_at)
-
-    def _run_file(self) -> RunFile:
-        with self.database.read() as session:
-            run = session.get_one(Run, self.run_id)
-            experiment = session.get_one(Experiment, run.experiment_id)
-            try:
-                config = parse_config(run.config)
-                inputs = resolve_inputs(session, self.settings, run, config)
-            except InvalidConfig as error:
-                hint = "It was launched by another version: clone it and change that."
-                raise CannotStart(_failure("input", f"The config is not valid any more: {error}.", hint)) from None
-            except LookupError as error:
-                raise CannotStart(_failure("input", str(error), "Launch it again with inputs that exist.")) from None
-            return RunFile(
-                run_id=self.run_id,
-                name=run.name,
-                experiment=experiment.name,
-                stage=run.stage,
-                attempt=self.number,
-                launched_at=run.created_at,
-                config=config.model_dump(mode="json"),
-                inputs=inputs,
-            )
 
     def _start(self) -> None:
         self.process = trainer.start(self.settings, self.device, self.run_dir, self.number, self._command)
