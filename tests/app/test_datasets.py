@@ -251,7 +251,7 @@ def test_a_deletion_by_the_api_answers_with_what_went(browser, put):
 
 @pytest.mark.long
 def test_two_gigabytes_are_taken_in_in_bounded_memory(database, settings, tmp_path):
-    """The whole import in a process of its own, whose memory is limited to 1 GiB of address space above its start."""
+    """The whole import in a process of its own, whose peak is measured."""
     import subprocess
     import sys
 
@@ -271,12 +271,14 @@ def test_two_gigabytes_are_taken_in_in_bounded_memory(database, settings, tmp_pa
 
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 from app.datasets.service import import_file
 from app.db import Database
 from app.settings import load_settings
 settings = load_settings()
 found = import_file(Database(settings.database), settings, Path(sys.argv[1]), "big")
-print(found.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# Not ru_maxrss: a process begins with the peak of the one that started it.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(found.rows, int(peak.split()[1]) / 1024)
 """
