@@ -10,6 +10,7 @@ from sqlalchemy import text as sql
 from app import migrations, models
 from app.db import Database
 from app.errors import Unavailable
+from app.experiments import service as experiments
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_models(any_database):
@@ -19,8 +20,14 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(any_database):
 
 
 def test_upgrading_twice_changes_nothing(any_database):
+    with any_database.write() as session:
+        experiments.create(session, "kept")
+    before = inspect(any_database.engine).get_table_names()
     migrations.upgrade(any_database.engine)
     migrations.check(any_database.engine)
+    assert inspect(any_database.engine).get_table_names() == before
+    with any_database.read() as session:
+        assert experiments.by_name(session, "kept") is not None
 
 
 def test_a_database_without_tables_is_refused(settings):

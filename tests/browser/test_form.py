@@ -123,3 +123,5 @@ def test_the_form_can_be_filled_and_sent_by_keyboard_alone(tab: Page, house: Hou
     tab.keyboard.type(f"path:{house.chats()}")
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/runs/1")
+    with house.database.read() as session:
+        assert session.get_one(Run, 1).config["model"] == "new:tiny"
