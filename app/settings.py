@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         return self.home / "datasets"
 
     @property
+    def shared_folder(self) -> Path:
+        """What runs leave for each other and could compute again: may be deleted at any time."""
+        return self.home / "shared"
+
+    @property
     def path_roots(self) -> list[Path]:
         """Folders that `path:` references may point into. A service that starts in / has none unless they are named."""
         named = [path.expanduser().resolve() for path in self.allowed_paths]

@@ -41,7 +41,7 @@ class Task(Protocol):
     def weight(self, examples: Sequence[int]) -> int:
         """What the loss over these training examples is a mean over: scored tokens, or pairs."""
 
-    def parts(self, examples: Sequence[int], total: int) -> dict[str, Tensor]:
+    def parts(self, examples: Sequence[int], total: int, step: int) -> dict[str, Tensor]:
         """One micro-batch's share of a step's metrics; `loss` is among them, and is what the gradient is of.
 
         The shares of all micro-batches add up to the step's values; `total` is the step's weight.
@@ -50,8 +50,8 @@ class Task(Protocol):
     def evaluate(self, limit: MicroBatch, pause: Callable[[], None]) -> dict[str, float]:
         """Metrics over the examples held back; `eval_loss` is among them. Calls `pause` between micro-batches."""
 
-    def sample(self, step: int) -> None:
-        """Show what the model can do by now."""
+    def sample(self, step: int) -> dict[str, float]:
+        """Show what the model can do by now. Returns what was measured of it, perhaps nothing."""
 
 
 class Loop:
@@ -147,7 +147,9 @@ class Loop:
             is_best = self._evaluate()
         if state.sampled != step and (self._due(self.sample_every) or self._finished):
             self.journal.status("sampling", step=step)
-            self.task.sample(step)
+            measured = self.task.sample(step)
+            if measured:
+                self.journal.metrics(step, **measured)
             self.journal.status("training", step=step)
             state.sampled = step
         if step and (step % self.config.save_every == 0 or self._finished):
@@ -209,7 +211,7 @@ class Loop:
         sums: dict[str, Tensor] = {}
         for chosen in micro_batches(examples, self.task.lengths, self.limit, self.task.padded):
             self._pause()
-            parts = self.task.parts(chosen, weight)
+            parts = self.task.parts(chosen, weight, self.state.step + 1)
             parts["loss"].backward()
             for key, value in parts.items():
                 sums[key] = sums[key] + value.detach() if key in sums else value.detach()

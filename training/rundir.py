@@ -44,6 +44,7 @@ class RunFile(BaseModel):
     launched_at: float = 0.0  # the row's created_at: with the id, which run of which database this is
     config: dict[str, object]  # a stage's config as training.config.parse_config takes it
     inputs: dict[str, ResolvedInput] = {}  # by reference text, as written in the config
+    shared: str | None = None  # a folder that runs share, of what may be computed again: reference log-probabilities
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def run_file(database: Database, settings: Settings, run_id: int, attempt: int) 
             launched_at=run.created_at,
             config=config.model_dump(mode="json"),
             inputs=inputs,
+            shared=str(settings.shared_folder),
         )
 
 

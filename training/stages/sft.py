@@ -95,7 +95,7 @@ class SftTask:
     def weight(self, examples: Sequence[int]) -> int:
         return scored_count(self._prepared.train, examples)
 
-    def parts(self, examples: Sequence[int], total: int) -> dict[str, Tensor]:
+    def parts(self, examples: Sequence[int], total: int, step: int) -> dict[str, Tensor]:
         return {"loss": sft_loss(self._forward.logprobs(self._prepared.train, examples), total)}
 
     def evaluate(self, limit: MicroBatch, pause: Callable[[], None]) -> dict[str, float]:
@@ -106,12 +106,13 @@ class SftTask:
             total += float(self._forward.logprobs(tokens, chosen).sum())
         return {"eval_loss": -total / scored_count(tokens, range(len(tokens)))}
 
-    def sample(self, step: int) -> None:
+    def sample(self, step: int) -> dict[str, float]:
         prompts, tokenizer = self._prepared.prompts, self._prepared.tokenizer
         ids = [prompt.ids for prompt in prompts]
         answers = generate(self._forward.model, tokenizer, self._forward.device, ids, self._config.sample_tokens)
         for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             self._journal.sample(step, index, prompt.text, answer.text, answer.ended)
+        return {}
 
 
 def micro_batch(config: SftConfig, loaded: Loaded, device: Device) -> MicroBatch:

@@ -1,82 +1,12 @@
-"""The stages' configs: the one schema that form, row, `config.json` and trainer share. No torch here.
-
-A field's title, help, group, unit and bounds stand here and nowhere else; the launch form, the CLI's
-help and docs/configuration.md are made from them.
-"""
+"""What the stages that train by gradient share."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 
-from training.references import KINDS, parse_reference
-
-GROUPS = ("What to train", "Data", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Machine")
-
-
-def setting(
-    default: Any = ...,
-    *,
-    title: str,
-    help: str,
-    group: str,
-    unit: str = "",
-    rare: bool = False,
-    right: str = "",
-    **bounds: Any,
-) -> Any:
-    """A config field with all that a form needs. `right`: an example that an error message offers."""
-    extra: dict[str, Any] = {"group": group, "unit": unit, "rare": rare, "right": right}
-    return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
-
-
-def reference_of(*kinds: str) -> AfterValidator:
-    """A validator of reference texts of these kinds."""
-    assert set(kinds) <= set(KINDS)
-
-    def check(text: str) -> str:
-        parse_reference(text, kinds)
-        return text
-
-    check.kinds = kinds  # type: ignore[attr-defined]  # the form offers what fits
-    return AfterValidator(check)
-
-
-def _one_or_several(value: Any) -> Any:
-    """A single reference, or several with commas between, as a list."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-ModelReference = Annotated[str, reference_of("hf", "run", "path", "new")]
-DatasetReference = Annotated[str, reference_of("hf", "run", "data", "path")]
-
-
-class StageConfig(BaseModel):
-    """What every stage's config has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
-
-    stage: str
-    priority: int = setting(
-        0, title="Priority", help="Higher runs first; within one priority, first come, first served.",
-        group="Machine", ge=-100, le=100, rare=True,
-    )  # fmt: skip
-
-    label: ClassVar[str] = ""  # what the form's choice of stages calls it
-
-    def references(self) -> list[str]:
-        """The texts of all references in this config, in the order of the fields."""
-        raise NotImplementedError
+from training.config.fields import DatasetReference, ModelReference, StageConfig, one_or_several, setting
 
 
 class TrainingConfig(StageConfig):
@@ -86,7 +16,7 @@ class TrainingConfig(StageConfig):
         title="Model", group="What to train", right="run:sft or hf:Qwen/Qwen2.5-0.5B",
         help="run:<name>, hf:<Hub id>, path:<local folder>, or new:<shape> for a fresh small one.",
     )  # fmt: skip
-    dataset: Annotated[list[DatasetReference], BeforeValidator(_one_or_several)] = setting(
+    dataset: Annotated[list[DatasetReference], BeforeValidator(one_or_several)] = setting(
         title="Dataset", group="What to train", right="data:my-chats or hf:HuggingFaceTB/smol-smoltalk",
         help="data:<an upload>, hf:<Hub id>, path:<file>, or run:<what made it>. Several, with commas between, are joined.",
         min_length=1, max_length=16,
@@ -199,20 +129,9 @@ class TrainingConfig(StageConfig):
         return [self.model, *self.dataset]
 
 
-class SftConfig(TrainingConfig):
-    """Supervised fine-tuning on chats, or on plain text."""
+class SamplingConfig(TrainingConfig):
+    """What a stage has whose model answers a few fixed prompts from time to time."""
 
-    label: ClassVar[str] = "SFT: supervised fine-tuning"
-
-    stage: Literal["sft"] = "sft"
-    loss_on: Literal["assistant", "all"] = setting(
-        "assistant", title="Loss on", group="Data",
-        help="assistant: every assistant turn's tokens and its end. all: the whole chat. Plain text: always all.",
-    )  # fmt: skip
-    packing: bool = setting(
-        True, title="Packing", group="Machine", rare=True,
-        help="Examples lie end to end without padding and cannot see each other. Off: padded batches, slower.",
-    )  # fmt: skip
     sample_every: int = setting(
         100, title="Sample every", unit="steps", group="Samples", ge=1, le=1_000_000, rare=True, right="100",
         help="How often the model answers a few fixed prompts, so that one can watch it learn.",
@@ -229,70 +148,3 @@ class SftConfig(TrainingConfig):
         96, title="Longest sample", unit="tokens", group="Samples", ge=1, le=4096, rare=True, right="96",
         help="A sampled answer is cut there.",
     )  # fmt: skip
-
-
-NO_TEXT = "Holds half of a surrogate pair (such as \\ud83d alone), which is no character: leave it out."
-
-STAGES: dict[str, type[StageConfig]] = {"sft": SftConfig}
-"""Every stage that this version can run, by name. `training/stages/<name>.py` runs it."""
-
-
-class InvalidConfig(ValueError):
-    """A config is wrong. `fields`: what is wrong with each field, in a sentence that says what is right."""
-
-    def __init__(self, fields: dict[str, str]) -> None:
-        super().__init__("; ".join(f"{name}: {message}" for name, message in fields.items()))
-        self.fields = fields
-
-
-def parse_config(content: dict[str, Any]) -> StageConfig:
-    """Validate a stage's config. Raises InvalidConfig, which names every bad field."""
-    stage = content.get("stage")
-    if not isinstance(stage, str) or stage not in STAGES:
-        raise InvalidConfig({"stage": f"There is no stage “{str(stage)[:40]}”. This version has: {', '.join(STAGES)}."})
-    try:
-        return STAGES[stage].model_validate(content)
-    except ValidationError as error:
-        raise InvalidConfig(explain(error, STAGES[stage])) from None
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> dict[str, str]:
-    """One sentence for each field that a validation found wrong; the first problem of each."""
-    found: dict[str, str] = {}
-    for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "config"
-        found.setdefault(name, _sentence(problem, model.model_fields.get(name)))
-    return found
-
-
-def _sentence(problem: Any, field: Any) -> str:
-    context = problem.get("ctx", {})
-    extra = field.json_schema_extra if field is not None and isinstance(field.json_schema_extra, dict) else {}
-    right = f" For example: {extra['right']}." if extra.get("right") else ""
-    bounds = {
-        "greater_than": "Must be above {gt}.",
-        "greater_than_equal": "Must be {ge} or more.",
-        "less_than": "Must be below {lt}.",
-        "less_than_equal": "Must be {le} or less.",
-    }
-    kind = problem["type"]
-    if kind in bounds:
-        return bounds[kind].format(**{key: _plain(value) for key, value in context.items()}) + right
-    if kind == "value_error":
-        return str(context.get("error", problem["msg"]))
-    sentences = {
-        "missing": "Needed.",
-        "too_short": "Needed.",
-        "extra_forbidden": "There is no such setting.",
-        "literal_error": f"Choose one of: {context.get('expected', '')}.".replace("'", ""),
-        "finite_number": "Must be a finite number.",
-        "string_unicode": NO_TEXT,
-    }
-    if kind.startswith(("int", "float")):
-        whole = "whole " if kind.startswith("int") else ""
-        return f"Must be a {whole}number." + right
-    return sentences.get(kind, f"{problem['msg']}.") + (right if kind in {"missing", "too_short"} else "")
-
-
-def _plain(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -1,0 +1,68 @@
+"""What a config's field is: its title, help, group, unit and bounds, and the references that it may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from training.references import KINDS, parse_reference
+
+GROUPS = (
+    "What to train", "Data", "Preference", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Machine",
+)  # fmt: skip
+
+
+def setting(
+    default: Any = ...,
+    *,
+    title: str,
+    help: str,
+    group: str,
+    unit: str = "",
+    rare: bool = False,
+    right: str = "",
+    **bounds: Any,
+) -> Any:
+    """A config field with all that a form needs. `right`: an example that an error message offers."""
+    extra: dict[str, Any] = {"group": group, "unit": unit, "rare": rare, "right": right}
+    return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
+
+
+def reference_of(*kinds: str) -> AfterValidator:
+    """A validator of reference texts of these kinds."""
+    assert set(kinds) <= set(KINDS)
+
+    def check(text: str) -> str:
+        parse_reference(text, kinds)
+        return text
+
+    check.kinds = kinds  # type: ignore[attr-defined]  # the form offers what fits
+    return AfterValidator(check)
+
+
+def one_or_several(value: Any) -> Any:
+    """A single reference, or several with commas between, as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+ModelReference = Annotated[str, reference_of("hf", "run", "path", "new")]
+DatasetReference = Annotated[str, reference_of("hf", "run", "data", "path")]
+
+
+class StageConfig(BaseModel):
+    """What every stage's config has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    stage: str
+    priority: int = setting(
+        0, title="Priority", help="Higher runs first; within one priority, first come, first served.",
+        group="Machine", ge=-100, le=100, rare=True,
+    )  # fmt: skip
+
+    label: ClassVar[str] = ""  # what the form's choice of stages calls it
+
+    def references(self) -> list[str]:
+        """The texts of all references in this config, in the order of the fields."""
+        raise NotImplementedError
