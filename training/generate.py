@@ -16,11 +16,12 @@ from training.tokenizer import stop_ids
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered. `ended`: it stopped by itself, it was not cut."""
+    """What a model answered. `ended`: it stopped by itself, it was not cut. `ids`: its tokens, the end's included."""
 
     text: str
     ended: bool
-    tokens: int
+    tokens: int  # the end's not counted
+    ids: list[int]
 
 
 def set_ends(model: PreTrainedModel, tokenizer: Any) -> None:
@@ -71,4 +72,5 @@ def generate(
 def _answer(ids: list[int], tokenizer: Any, ends: set[int]) -> Answer:
     stop = next((place for place, token in enumerate(ids) if token in ends), None)
     words = ids if stop is None else ids[:stop]
-    return Answer(tokenizer.decode(words, skip_special_tokens=True), stop is not None, len(words))
+    written = ids if stop is None else ids[: stop + 1]
+    return Answer(tokenizer.decode(words, skip_special_tokens=True), stop is not None, len(words), written)
