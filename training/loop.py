@@ -59,7 +59,7 @@ class Loop:
 
     def __init__(
         self, config: TrainingConfig, task: Task, loaded: Loaded, device: Device, run_dir: RunDir,
-        journal: Journal, stop: Callable[[], bool], sample_every: int,
+        journal: Journal, stop: Callable[[], bool], sample_every: int | None,
     ) -> None:  # fmt: skip
         self.config, self.task, self.device, self.run_dir, self.journal = config, task, device, run_dir, journal
         self.model = loaded.model
@@ -145,13 +145,8 @@ class Loop:
         is_best = False
         if self.task.has_eval and state.evaluated != step and self._due(self.config.eval_every):
             is_best = self._evaluate()
-        if state.sampled != step and (self._due(self.sample_every) or self._finished):
-            self.journal.status("sampling", step=step)
-            measured = self.task.sample(step)
-            if measured:
-                self.journal.metrics(step, **measured)
-            self.journal.status("training", step=step)
-            state.sampled = step
+        if self.sample_every and state.sampled != step and (self._due(self.sample_every) or self._finished):
+            self._sample()
         if step and (step % self.config.save_every == 0 or self._finished):
             self._save()
         elif is_best:
@@ -266,6 +261,15 @@ class Loop:
                 step=state.step,
             )
         return False
+
+    def _sample(self) -> None:
+        step = self.state.step
+        self.journal.status("sampling", step=step)
+        measured = self.task.sample(step)
+        if measured:
+            self.journal.metrics(step, **measured)
+        self.journal.status("training", step=step)
+        self.state.sampled = step
 
     def _diverged(self, what: str, step: int) -> Diverged:
         kept = f" The last good checkpoint is {self.last.name}." if self.last else " There is no checkpoint before it."

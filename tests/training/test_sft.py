@@ -365,8 +365,8 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step_and_the_last_checkp
     run_dir, run = make_run(tmp_path, small_model, small_data, save_every=2)
     steps, parts = iter(range(1, 100)), SftTask.parts
 
-    def poisoned(self: SftTask, examples: Any, total: int) -> Any:
-        values = parts(self, examples, total)
+    def poisoned(self: SftTask, *rest: Any) -> Any:
+        values = parts(self, *rest)
         return {"loss": values["loss"] * float("nan")} if next(steps) == 5 else values
 
     monkeypatch.setattr(SftTask, "parts", poisoned)
@@ -395,10 +395,10 @@ def test_when_memory_runs_out_micro_batches_are_halved_and_the_curve_stays(
     train(expected_dir, expected)
     parts = SftTask.parts
 
-    def small_device(self: SftTask, examples: Any, total: int) -> Any:
+    def small_device(self: SftTask, examples: Any, *rest: Any) -> Any:
         if len(examples) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return parts(self, examples, total)
+        return parts(self, examples, *rest)
 
     monkeypatch.setattr(SftTask, "parts", small_device)
     run_dir, run = make_run(tmp_path / "run", small_model, small_data, micro_batch_size=8)
@@ -411,7 +411,7 @@ def test_when_memory_runs_out_micro_batches_are_halved_and_the_curve_stays(
 def test_a_device_too_small_for_one_example_is_said(
     small_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(self: SftTask, examples: Any, total: int) -> Any:
+    def none(self: SftTask, *rest: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(SftTask, "parts", none)
