@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,10 @@ import orjson
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training.config import SftConfig, parse_config
+from training.config import parse_config
 from training.errors import Stopped
 from training.journal import Journal, Record, read_lines
 from training.rundir import ResolvedInput, RunDir, RunFile
-from training.stages import sft
 from training.tokenizer import save_tokenizer, train_tokenizer
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
@@ -39,6 +39,24 @@ def write_chats(path: Path, count: int = 64, turns: int = 2) -> Path:
     return path
 
 
+def pairs(count: int) -> list[dict[str, Any]]:
+    """Sums in words: the chosen answer is right, the rejected one wrong; every third prompt has an earlier turn."""
+    rows = []
+    for index in range(count):
+        a, b = index % 7, index // 7 % 6
+        earlier = [{"role": "user", "content": "Do you add?"}, {"role": "assistant", "content": "I do."}]
+        question = f"What is {'please ' * (index % 4)}{WORDS[a]} plus {WORDS[b]}, number {index}?"
+        chosen, rejected = f"It is {WORDS[a + b]}. " * (1 + index % 3), f"It is {WORDS[(a + b + 5) % 13]}."
+        prompt = [*(earlier if index % 3 == 0 else []), {"role": "user", "content": question}]
+        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def write_pairs(path: Path, count: int = 48) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in pairs(count)))
+    return path
+
+
 def make_model(folder: Path, kind: str = "qwen2", seed: int = 0, **changes: Any) -> Path:
     """Save a random model of a kind with a tokenizer trained on the chats. Weights large enough for attention to matter."""
     tokenizer = train_tokenizer([m["content"] for row in chats(64) for m in row["messages"]], 300)
@@ -54,21 +72,31 @@ def make_model(folder: Path, kind: str = "qwen2", seed: int = 0, **changes: Any)
     return folder
 
 
-def make_run(folder: Path, model: Path | str, data: Path, attempt: int = 1, **settings: Any) -> tuple[RunDir, RunFile]:
+FEW: dict[str, Any] = {
+    "max_steps": 6, "batch_size": 8, "eval_every": 100, "save_every": 100, "max_length": 128, "eval_fraction": 0.1,
+    "learning_rate": 3e-3, "precision": "fp32",
+}  # fmt: skip
+"""Settings of a run that takes a second."""
+
+
+def make_run(
+    folder: Path, model: Path | str, data: Path, attempt: int = 1, stage: str = "sft", shared: Path | None = None,
+    **settings: Any,
+) -> tuple[RunDir, RunFile]:  # fmt: skip
     """A run directory with its config.json, as the worker writes it."""
     model = f"path:{model}" if isinstance(model, Path) else model
+    few = FEW if stage == "reward" else {**FEW, "sample_count": 0}
+    content = {"stage": stage, "model": model, "dataset": [f"path:{data}"], **few, **settings}
+    config = parse_config(dict(content))
     inputs = {
         text: ResolvedInput(reference=text, path=text.removeprefix("path:"))
-        for text in (model, f"path:{data}")
+        for text in config.references()
         if text.startswith("path:")
     }
-    few: dict[str, Any] = {
-        "max_steps": 6, "batch_size": 8, "eval_every": 100, "save_every": 100, "sample_count": 0, "max_length": 128,
-        "eval_fraction": 0.1, "learning_rate": 3e-3, "precision": "fp32",
-    }  # fmt: skip
-    content = {"stage": "sft", "model": model, "dataset": [f"path:{data}"], **few, **settings}
-    parse_config(dict(content))
-    run = RunFile(run_id=1, name="try", experiment="tests", stage="sft", attempt=attempt, config=content, inputs=inputs)
+    run = RunFile(
+        run_id=1, name="try", experiment="tests", stage=stage, attempt=attempt, config=content, inputs=inputs,
+        shared=None if shared is None else str(shared),
+    )  # fmt: skip
     run_dir = RunDir(folder)
     run_dir.create()
     run_dir.write_config(run)
@@ -89,10 +117,10 @@ class StopAfter:
 def train(run_dir: RunDir, run: RunFile, stop_after: int | None = None) -> bool:
     """Run the stage in this process. Returns whether it was stopped."""
     config = parse_config(dict(run.config))
-    assert isinstance(config, SftConfig)
+    stage = importlib.import_module(f"training.stages.{config.stage}")
     journal = Journal(run_dir.journal, run.attempt)
     try:
-        sft.run(config, run, run_dir, journal, StopAfter(stop_after) if stop_after is not None else lambda: False)
+        stage.run(config, run, run_dir, journal, StopAfter(stop_after) if stop_after is not None else lambda: False)
     except Stopped:
         return True
     finally:
