@@ -1,4 +1,4 @@
-"""One micro-batch through a model: examples in, the log-probabilities of their scored tokens out."""
+"""One micro-batch through a model: sequences in, the log-probabilities of their scored tokens out."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from training.attention import FLASH, PACKED, attending, flash_is_usable, packed_inputs, why_not_packed
 from training.data.encoding import TokenSet
-from training.data.packing import pack, pad
+from training.data.packing import Packed, Padded, Tokens, pack, pad
 from training.device import Device
 from training.logprobs import logits_logprobs, token_logprobs
 
 
 @dataclass(frozen=True)
 class Forward:
-    """How a model is run. `attention`: PACKED or FLASH where examples lie end to end, None where they are padded.
+    """How a model is run. `attention`: PACKED or FLASH where sequences lie end to end, None where they are padded.
 
     `own_head`: the model computes its logits in some way of its own, so that they are taken from it whole.
     """
@@ -31,30 +32,49 @@ class Forward:
     attention: str | None
     own_head: bool
 
+    @property
+    def kernel(self) -> str:
+        """Whose attention it is, for people."""
+        return "flash-attn" if self.attention == FLASH else "PyTorch's own attention"
+
     def logprobs(self, tokens: TokenSet, chosen: Sequence[int]) -> Tensor:
         """log p of every scored token under those before it in its example: (N,), fp32, example by example."""
-        if self.attention is None:
-            batch = pad(tokens, chosen, pad_id=0)
-            inputs: dict[str, Any] = {"attention_mask": torch.from_numpy(batch.attention_mask)}
-            ids, scored = batch.ids, batch.scored
-        else:
-            packed = pack(tokens, chosen)
-            inputs = packed_inputs(packed, self.attention)
-            ids, scored = packed.ids[None], packed.scored[None]
-        inputs = {name: self._here(each) for name, each in inputs.items()} | {"use_cache": False}
-        # The state at each place predicts the token behind it, and no example's first token is scored.
-        rows, places = (self._here(torch.from_numpy(each)) for each in np.nonzero(scored[:, 1:]))
-        targets = self._here(torch.from_numpy(ids[scored]))
-        inputs["input_ids"] = self._here(torch.from_numpy(ids))
-        with self.device.autocast():
-            if self.own_head:
-                return logits_logprobs(self.model(**inputs).logits[rows, places], targets)
-            hidden = self.model.base_model(**inputs)[0][rows, places]
-        weight = self.model.get_output_embeddings().weight
-        return token_logprobs(hidden.to(torch.bfloat16 if self.device.half else weight.dtype), weight, targets)
+        return self.scored_logprobs(self.lay([tokens[index] for index in chosen]))
 
-    def _here(self, value: Any) -> Any:
-        return value.to(self.device.torch, non_blocking=True) if isinstance(value, Tensor) else value
+    def lay(self, sequences: Sequence[Tokens]) -> Packed | Padded:
+        """Sequences end to end, or side by side, as this model takes them."""
+        return pad(sequences, pad_id=0) if self.attention is None else pack(sequences)
+
+    def scored_logprobs(self, batch: Packed | Padded) -> Tensor:
+        """log p of every scored token of a batch, (N,), fp32, in the batch's order."""
+        targets = self._here(batch.targets)
+        if self.own_head:
+            with self.device.autocast():
+                logits = self.model(**self._inputs(batch)).logits
+            return logits_logprobs(_at(logits, self._here(batch.states)), targets)
+        weight = self.model.get_output_embeddings().weight
+        states = self.states(batch, batch.states)
+        return token_logprobs(states.to(torch.bfloat16 if self.device.half else weight.dtype), weight, targets)
+
+    def states(self, batch: Packed | Padded, places: NDArray[np.int64]) -> Tensor:
+        """The last layer's states at some places of a batch, (places, D), in the precision of the computation."""
+        with self.device.autocast():
+            return _at(self.model.base_model(**self._inputs(batch))[0], self._here(places))
+
+    def _inputs(self, batch: Packed | Padded) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": self._here(batch.ids), "use_cache": False}
+        if isinstance(batch, Padded):
+            return inputs | {"attention_mask": self._here(batch.attention_mask)}
+        assert self.attention is not None
+        return inputs | packed_inputs(batch, self.attention, self.device.torch)
+
+    def _here(self, values: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(self.device.torch, non_blocking=True)
+
+
+def _at(rows: Tensor, places: Tensor) -> Tensor:
+    """Some places of (rows, L, D), counted row after row: (places, D)."""
+    return rows.flatten(0, 1).index_select(0, places)
 
 
 def scored_count(tokens: TokenSet, chosen: Sequence[int]) -> int:
@@ -65,18 +85,26 @@ def scored_count(tokens: TokenSet, chosen: Sequence[int]) -> int:
 def prepare_forward(model: PreTrainedModel, device: Device, max_length: int, packing: bool) -> tuple[Forward, str]:
     """Choose how to run a model, and set its attention. Returns it, and a sentence that says what was chosen."""
     model.eval()
-    own_head = not _head_is_one_projection(model)
     reason = why_not_packed(model, max_length) if packing else "packing is off"
-    attention = None
-    if reason is None:
-        attention = FLASH if flash_is_usable(model, device.torch, device.half) else PACKED
-        model.set_attn_implementation(attention)
-    how = {
-        PACKED: "Examples are packed end to end, each blind to the others (PyTorch's own attention).",
-        FLASH: "Examples are packed end to end, each blind to the others (flash-attn).",
-        None: f"Examples are padded to the longest beside them, which is slower: {reason}.",
-    }[attention]
-    return Forward(model, device, attention, own_head), how
+    if reason is not None:
+        return padded_forward(model, device), (
+            f"Examples are padded to the longest beside them, which is slower: {reason}."
+        )
+    forward = packed_forward(model, device)
+    return forward, f"Examples are packed end to end, each blind to the others ({forward.kernel})."
+
+
+def packed_forward(model: PreTrainedModel, device: Device) -> Forward:
+    """Run a model on packed rows, with the fastest attention for them that there is here."""
+    own_head = not _head_is_one_projection(model)
+    attention = FLASH if flash_is_usable(model, device.torch, device.half) else PACKED
+    model.set_attn_implementation(attention)
+    return Forward(model, device, attention, own_head)
+
+
+def padded_forward(model: PreTrainedModel, device: Device) -> Forward:
+    """Run a model on padded batches, with the attention that it came with."""
+    return Forward(model, device, None, not _head_is_one_projection(model))
 
 
 @torch.no_grad()
@@ -100,6 +128,6 @@ def _head_is_one_projection(model: PreTrainedModel) -> bool:
 
 def usual_attention(model: PreTrainedModel) -> contextlib.AbstractContextManager[None]:
     """For a while, the attention that knows masks and a cache: for generating."""
-    if model.config._attn_implementation != PACKED:
+    if model.config._attn_implementation not in {PACKED, FLASH}:
         return attending(model, model.config._attn_implementation)
     return attending(model, "sdpa" if model._supports_sdpa else "eager")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from training import checkpoint
 from training.attention import embedding_rows
@@ -99,6 +108,50 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int) -> Lo
         return Loaded(Qwen2ForCausalLM(Qwen2Config(**settings)), torch.float32)
 
 
+SCORE_SPREAD = 0.1
+"""What a fresh score head's rewards spread around 0, for states of unit mean square, as a last norm makes them. So small,
+every pair begins as a toss-up, with a loss near ln 2; at 0 itself, no gradient would reach the layers below at first."""
+
+
+def as_reward_model(loaded: Loaded, seed: int) -> Loaded:
+    """The same model with one score in place of the vocabulary; the same score head for the same seed. Uses it up.
+
+    It is what AutoModelForSequenceClassification makes of the architecture: a linear `score` of the last states.
+    Raises ModelError where transformers has no such class.
+    """
+    config = loaded.model.config
+    config.num_labels = 1
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model: Any = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
+    except ValueError:
+        raise _no_scores(config.model_type) from None
+    head = getattr(model, "score", None)
+    if type(head) is not nn.Linear or type(model.base_model) is not type(loaded.model.base_model):
+        raise _no_scores(config.model_type)
+    setattr(model, model.base_model_prefix, loaded.model.base_model)
+    model.config = config
+    model.score = nn.Linear(head.in_features, 1, bias=False)
+    spread = SCORE_SPREAD / head.in_features**0.5
+    nn.init.normal_(model.score.weight, std=spread, generator=torch.Generator().manual_seed(seed))
+    if any(each.is_meta for each in model.parameters()):
+        raise _no_scores(config.model_type)
+    return Loaded(model, loaded.source_dtype)
+
+
+def is_reward_model(model: PreTrainedModel) -> bool:
+    """Whether it scores sequences: `as_reward_model` made it."""
+    return hasattr(model, "score")
+
+
+def _no_scores(kind: str) -> ModelError:
+    return ModelError(
+        f"transformers has no reward model of the architecture “{kind}”: none that scores its last states.",
+        "Take a model of another architecture, for example hf:Qwen/Qwen2.5-0.5B.",
+        field="model",
+    )
+
+
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError where a token would have no embedding."""
     rows = embedding_rows(model)
@@ -127,7 +180,7 @@ def prepare_for_training(loaded: Loaded, config: TrainingConfig, device: Device)
 
 
 def _add_lora(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
-    """Low-rank matrices (Hu et al. 2021) beside every linear layer but the head.
+    """Low-rank matrices (Hu et al. 2021) beside every linear layer but the head. A score head is trained in full.
 
     They are fp32. The frozen weights stay in bf16 where they came so and the computation is bf16: nothing is lost.
     """
@@ -141,7 +194,7 @@ def _add_lora(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
         lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # fractions do as well
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if is_reward_model(loaded.model) else "CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
