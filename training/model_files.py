@@ -221,6 +221,46 @@ def _check_vocabulary(folder: Path, facts: ModelFacts) -> None:
         )
 
 
+def check_same_tokenizer(model: Path, reference: Path) -> None:
+    """Raise ModelError where a reference model's tokenizer gives other ids than the model's own.
+
+    Chat templates may differ: the model's own is used. So may what is written around a whole text (the
+    post-processor), since the template writes all of a chat.
+    """
+    ours, theirs = (_deciding_parts(folder) for folder in (model, reference))
+    differ = [name for name in ours if ours[name] != theirs[name]]
+    if differ:
+        raise ModelError(
+            f"The tokenizers of the model ({model}) and of the reference model ({reference}) give other token ids: "
+            f"their {' and '.join(differ)} differ.",
+            "Take a reference model that comes from the same base, such as the model that this one was trained from.",
+            field="reference_model",
+        )
+
+
+def _deciding_parts(folder: Path) -> dict[str, Any]:
+    """What decides a tokenizer's ids, by its name in a sentence; as this version of the library would write it."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(
+            f"The folder {folder} has no tokenizer.json, so its tokenizer cannot be compared with another.",
+            "Save the tokenizer again with transformers' save_pretrained.",
+            field="reference_model",
+        )
+    try:
+        content = orjson.loads(Tokenizer.from_file(str(path)).to_str())
+    except Exception as error:  # noqa: BLE001 (the library raises nothing more exact)
+        raise ModelError(f"{path} cannot be read: {error}.", "Copy or download the file again.") from None
+    return {
+        "vocabularies": content["model"],
+        "added tokens": [{k: v for k, v in token.items() if k != "special"} for token in content["added_tokens"]],
+        "normalizers": content["normalizer"],
+        "rules of splitting": content["pre_tokenizer"],
+    }
+
+
 @dataclass(frozen=True)
 class Shape:
     """A fresh model in Qwen2's shape, its embeddings tied."""

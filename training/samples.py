@@ -9,7 +9,7 @@ from typing import Any
 from training.device import Device
 from training.generate import Answer, generate
 from training.journal import Journal
-from training.preparation import Prompt
+from training.prompts import Prompt
 
 
 def show_samples(

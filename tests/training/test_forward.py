@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.training.small import chats, make_model
 from training.attention import PACKED
 from training.data.encoding import TokenSet, encode_examples
-from training.data.formats import Example
+from training.data.examples import Example
 from training.device import Device
 from training.forward import Forward, prepare_forward, scored_count
 from training.loading import load_model

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from tests.training.data import templates
 from tests.training.data.templates import TEXT, tokenizer_with
 from training.data.encoding import encode_examples
-from training.data.formats import Example
+from training.data.examples import Example
 from training.errors import ModelError
 from training.tokenizer import (
     END_OF_TEXT,

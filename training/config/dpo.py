@@ -14,6 +14,7 @@ class DpoConfig(SamplingConfig):
     """Direct preference optimisation (Rafailov et al. 2023) on pairs of answers."""
 
     label: ClassVar[str] = "DPO: direct preference optimisation"
+    takes: ClassVar[frozenset[str]] = frozenset({"preference"})
 
     stage: Literal["dpo"] = "dpo"
     reference_model: ModelReference | None = setting(

@@ -62,6 +62,7 @@ class StageConfig(BaseModel):
     )  # fmt: skip
 
     label: ClassVar[str] = ""  # what the form's choice of stages calls it
+    takes: ClassVar[frozenset[str]] = frozenset()  # the kinds of data that it trains on (training.data.rows.Kind)
 
     def references(self) -> list[str]:
         """The texts of all references in this config, in the order of the fields."""

@@ -12,6 +12,7 @@ class RewardConfig(TrainingConfig):
     """A Bradley-Terry reward model on pairs of answers."""
 
     label: ClassVar[str] = "Reward: a model that scores answers"
+    takes: ClassVar[frozenset[str]] = frozenset({"preference"})
 
     stage: Literal["reward"] = "reward"
     learning_rate: float = setting(

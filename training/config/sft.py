@@ -12,6 +12,7 @@ class SftConfig(SamplingConfig):
     """Supervised fine-tuning on chats, or on plain text."""
 
     label: ClassVar[str] = "SFT: supervised fine-tuning"
+    takes: ClassVar[frozenset[str]] = frozenset({"chat", "text"})
 
     stage: Literal["sft"] = "sft"
     loss_on: Literal["assistant", "all"] = setting(

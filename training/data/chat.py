@@ -24,7 +24,7 @@ import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from training.data.formats import Message
+from training.data.examples import Message
 from training.data.lines import RowError
 
 OPEN, CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: "intended for process-internal use" (Unicode 23.7)
@@ -80,16 +80,18 @@ class ChatTemplate:
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise RowError(f"the model's chat template fails on it: {error}.", "The template has a fault.") from None
 
-    def score(self, messages: Sequence[Message]) -> ScoredText:
-        """The chat's text and what the model learns of it. Raises RowError."""
+    def score(self, messages: Sequence[Message], begin: int = 0) -> ScoredText:
+        """The chat's text and what the model learns of it: its turns from message `begin` on. Raises RowError."""
         for message in messages:
             if MARKS.search(message["content"]):
                 raise RowError("the row holds U+FDD0 or U+FDD1, which are no characters.", "Leave them out.")
         if self._has_blocks:
             text, blocks = _unmark(self._render(messages))
+            blocks = blocks[self._count_blocks(messages[:begin]) :]
             return ScoredText(text, [(start, self._block_end(text, start, end)) for start, end in blocks])
         text = self._render(messages)
-        return self._extend(text, self._contents(text, messages), messages[-1]["role"] == "assistant")
+        contents = self._contents(text, messages, begin)
+        return self._extend(text, contents, messages[-1]["role"] == "assistant")
 
     def turn_end(self) -> str:
         """The special token that ends an assistant's turn, or the empty text where there is none."""
@@ -111,18 +113,24 @@ class ChatTemplate:
         header = with_prompt.removeprefix(without) if with_prompt.startswith(without) else ""
         return header if header.strip() else ""
 
-    def _contents(self, text: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
-        """Where the words of the assistant's turns stand in the text."""
-        turns = sum(_is_scored(message) for message in messages)
+    def _count_blocks(self, messages: Sequence[Message]) -> int:
+        """How many {% generation %} blocks the template writes for these messages."""
+        if not any(message["role"] == "assistant" for message in messages):
+            return 0
+        return len(_unmark(self._render(messages))[1])
+
+    def _contents(self, text: str, messages: Sequence[Message], begin: int) -> list[tuple[int, int]]:
+        """Where the words of the assistant's turns from `begin` on stand in the text."""
+        scored = [index >= begin and _is_scored(message) for index, message in enumerate(messages)]
         for mark in (_mark_whole, _mark_words, _mark_answer):
             marked = self._render(
                 [
-                    {**message, "content": mark(message["content"])} if _is_scored(message) else message
-                    for message in messages
+                    {**message, "content": mark(message["content"])} if wanted else message
+                    for message, wanted in zip(messages, scored, strict=True)
                 ]
             )
             unmarked, spans = _unmark(marked)
-            if unmarked == text and len(spans) == turns:
+            if unmarked == text and len(spans) == sum(scored):
                 return spans
         raise RowError(
             "the model's chat template rewrites the assistant's turns, so what is to be learnt cannot be found.",

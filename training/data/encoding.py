@@ -6,11 +6,8 @@ an example is never scored: nothing predicts it.
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,15 +15,16 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from training.data.chat import ChatTemplate, ScoredText
-from training.data.formats import Example
+from training.data.examples import Example
 from training.data.lines import RowError
+from training.data.saving import Saved
 from training.errors import DataError
 
 CHUNK = 512  # examples that are tokenized at once
 
 
 @dataclass(frozen=True)
-class TokenSet:
+class TokenSet(Saved):
     """n examples, end to end. Example i has the tokens offsets[i] to offsets[i + 1]."""
 
     ids: NDArray[np.int32]  # (tokens,)
@@ -48,35 +46,6 @@ class TokenSet:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example, (n,)."""
         return np.diff(self.offsets)
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file, whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path) -> TokenSet:
-        """Read what `save` wrote. Raises FileNotFoundError; ValueError where the file is damaged."""
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                return cls(
-                    ids=content["ids"],
-                    scored=content["scored"],
-                    offsets=content["offsets"],
-                    source=content["source"],
-                    truncated=int(content["truncated"]),
-                    tokens_cut=int(content["tokens_cut"]),
-                    empty=int(content["empty"]),
-                )
-        except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def encode_examples(
@@ -105,9 +74,7 @@ class _Encoder:
     """Tokenizes chunks of examples, and collects what comes out."""
 
     def __init__(self, tokenizer: Any, max_length: int, loss_on: str) -> None:
-        self.backend: Tokenizer = tokenizer.backend_tokenizer
-        self.backend.no_truncation()
-        self.backend.no_padding()
+        self.backend = plain_backend(tokenizer)
         self.template = chat_template(tokenizer)
         self.eos: int | None = tokenizer.eos_token_id
         self.max_length = max_length
@@ -129,7 +96,7 @@ class _Encoder:
                 self._keep(index, *self._text(next(coded_texts)))
             else:
                 coded = next(coded_chats)
-                self._keep(index, coded.ids, _token_mask(coded, next(scores).spans, self.all))
+                self._keep(index, coded.ids, token_mask(coded, next(scores).spans, self.all))
 
     def tokens(self) -> TokenSet:
         """All that was added."""
@@ -180,7 +147,15 @@ def chat_template(tokenizer: Any) -> ChatTemplate:
         raise DataError(error.message, error.hint) from None
 
 
-def _token_mask(coded: Encoding, spans: Sequence[tuple[int, int]], every: bool) -> NDArray[np.bool_]:
+def plain_backend(tokenizer: Any) -> Tokenizer:
+    """The tokenizer's own backend, with any truncation and padding that it carries turned off."""
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def token_mask(coded: Encoding, spans: Sequence[tuple[int, int]], every: bool = False) -> NDArray[np.bool_]:
     """Which tokens overlap the [start, end) character spans, (tokens,)."""
     if every:
         return np.ones(len(coded), np.bool_)

@@ -1,23 +1,48 @@
-"""Examples from the references of a config: joined in order, each journalled with where it came from."""
+"""Examples and pairs from the references of a config: joined in order, each journalled with where it came from."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from training.commits import Commits
-from training.data.formats import Example, as_example, check_kind, read_examples, scan
+from training.data.examples import Example, Flaw, Pair, pair_flaw
+from training.data.formats import check_kind, read_rows, scan
 from training.data.lines import RowError, data_files
+from training.data.rows import as_example, as_pair
 from training.errors import DataError, InputError
 from training.hub import fetch_dataset
 from training.journal import Journal
 from training.references import Reference, parse_reference
 from training.rundir import ResolvedInput
 from training.throttle import Throttle
+
+NAMED_LINES = 5  # of those that were left out for one reason
+
+FLAWS: dict[Flaw, str] = {
+    "equal": "chosen and rejected say the same",
+    "empty": "an answer is empty",
+    "prompts differ": "chosen and rejected answer other prompts",
+}
+
+T = TypeVar("T", Example, Pair)
+Numbered = Iterable[tuple[int, T]]
+
+
+@dataclass(frozen=True)
+class _Form(Generic[T]):
+    """What is to be made of rows. `finish(name, numbered rows, journal)` gives those that are to be trained on."""
+
+    stage: str  # one that takes such rows
+    noun: str
+    convert: Callable[[dict[str, Any]], T]
+    finish: Callable[[str, Numbered[T], Journal], list[T]]
 
 
 def load_examples(
@@ -28,20 +53,61 @@ def load_examples(
     `inputs` says where the worker found each reference; `hf:` ones are fetched here, of the commits that
     the run began with.
     """
+    return _load(_Form("sft", "examples", as_example, _all), references, inputs, journal, commits)
+
+
+def load_pairs(
+    references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
+) -> list[Pair]:
+    """All pairs of these data sets, in order, but for those with nothing to learn: they are counted in the journal.
+
+    Raises as `load_examples` does.
+    """
+    return _load(_Form("dpo", "pairs", as_pair, _without_flaws), references, inputs, journal, commits)
+
+
+def _load(
+    form: _Form[T], references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
+) -> list[T]:
     with _collector_paused():
-        return [example for text in references for example in _examples(text, inputs, journal, commits)]
+        return [row for text in references for row in _rows(form, text, inputs, journal, commits)]
 
 
-def _examples(text: str, inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits) -> list[Example]:
+def _rows(
+    form: _Form[T], text: str, inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
+) -> list[T]:
     reference = parse_reference(text)
     if reference.kind == "hf":
-        examples = list(islice(_hub_examples(text, fetch_dataset(reference, journal, commits)), reference.rows))
-        journal.log(f"{len(examples):,} examples from {text}.")
+        numbered = islice(_hub_rows(text, form.convert, fetch_dataset(reference, journal, commits)), reference.rows)
+        rows = form.finish(text, numbered, journal)
+        journal.log(f"{len(rows):,} {form.noun} from {text}.")
     else:
-        examples = _file_examples(reference, inputs.get(text, ResolvedInput(reference=text)), journal)
-    if not examples:
-        raise DataError(f"{text} holds no examples.", "Choose a data set with rows.", field="dataset")
-    return examples
+        rows = _file_rows(form, reference, inputs.get(text, ResolvedInput(reference=text)), journal)
+    if not rows:
+        raise DataError(f"{text} holds no {form.noun} to train on.", "Choose another data set.", field="dataset")
+    return rows
+
+
+def _all(name: str, numbered: Numbered[Example], journal: Journal) -> list[Example]:
+    return [row for _, row in numbered]
+
+
+def _without_flaws(name: str, numbered: Numbered[Pair], journal: Journal) -> list[Pair]:
+    """The pairs that have something to learn; how many have not, and which, goes into the journal."""
+    kept: list[Pair] = []
+    flawed: dict[Flaw, list[int]] = defaultdict(list)
+    for number, pair in numbered:
+        flaw = pair_flaw(pair)
+        if flaw is None:
+            kept.append(pair)
+        else:
+            flawed[flaw].append(number)
+    for flaw, lines in flawed.items():
+        first = ", ".join(f"{line:,}" for line in lines[:NAMED_LINES])
+        more = f" and {len(lines) - NAMED_LINES:,} more" if len(lines) > NAMED_LINES else ""
+        pairs = "1 pair was" if len(lines) == 1 else f"{len(lines):,} pairs were"
+        journal.log(f"{name}: {pairs} left out, since {FLAWS[flaw]} (rows {first}{more}).", "warning")
+    return kept
 
 
 @contextlib.contextmanager
@@ -56,36 +122,40 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _hub_examples(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Example]:
+def _hub_rows(
+    name: str, convert: Callable[[dict[str, Any]], T], rows: Iterable[dict[str, Any]]
+) -> Iterator[tuple[int, T]]:
     for number, row in enumerate(rows, 1):
         try:
-            yield as_example(row)
+            yield number, convert(row)
         except RowError as error:
             raise DataError(f"{name}, row {number:,}: {error.message}", error.hint) from None
 
 
-def _file_examples(reference: Reference, found: ResolvedInput, journal: Journal) -> list[Example]:
+def _file_rows(form: _Form[T], reference: Reference, found: ResolvedInput, journal: Journal) -> list[T]:
     if found.path is None:
         raise InputError(f"{reference} was not found.", "Check the name of the data set.", field="dataset")
     files = data_files(Path(found.path))
-    examples: list[Example] = []
+    rows: list[T] = []
+    left = reference.rows
     for path in files:
-        left = None if reference.rows is None else reference.rows - len(examples)
         if left == 0:
             break
         facts = scan(path, progress=_reporter(journal, path.name))
-        check_kind(str(reference), facts.kind)
+        check_kind(str(reference), facts.kind, form.stage)
         if found.sha256 is not None and len(files) == 1 and facts.sha256 != found.sha256:
             raise DataError(
                 f"{reference} is not what it was: {path.name} has changed since it was checked.",
                 "A version of a data set never changes; upload the file as a new version.",
             )
-        part = list(read_examples(path, left))
-        examples += part
+        read = facts.rows if left is None else min(left, facts.rows)
+        left = None if left is None else left - read
+        name = str(reference) if len(files) == 1 else f"{reference}, {path.name}"
+        rows += form.finish(name, read_rows(path, form.convert, read), journal)
         journal.artifact(
-            "data set", str(reference), file=path.name, sha256=facts.sha256, form=facts.kind, rows=len(part), bytes=facts.bytes
+            "data set", str(reference), file=path.name, sha256=facts.sha256, form=facts.kind, rows=read, bytes=facts.bytes
         )  # fmt: skip
-    return examples
+    return rows
 
 
 def _reporter(journal: Journal, name: str) -> Callable[[int, int], None]:

@@ -1,4 +1,4 @@
-"""Which examples are trained on and which are held back for eval: no prompt is on both sides. No torch here."""
+"""Which examples or pairs are trained on and which are held back for eval: no prompt is on both sides. No torch here."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.formats import Example
+from training.data.examples import Example, Pair
 from training.errors import InputError
 
 
-def split(examples: Sequence[Example], eval_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the examples to train on, and to hold back for eval, both ascending.
+def split(
+    prompts: Sequence[Sequence[str]], eval_fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the examples or pairs to train on, and to hold back for eval, both ascending; by their prompts.
 
-    Examples with the same prompt stay together, so the fraction is met as nearly as adding or not adding one group
-    allows. The same examples and seed give the same split, and a group's side depends on its text, not its place.
+    Those with the same prompt stay together, so the fraction is met as nearly as adding or not adding one group
+    allows. The same prompts and seed give the same split, and a group's side depends on its text, not its place.
     With a fraction above 0 and two examples at least, one at least is held back. Raises InputError where all
-    examples have the same prompt, so that one side would be empty.
+    have the same prompt, so that one side would be empty.
     """
-    n = len(examples)
+    n = len(prompts)
     if eval_fraction == 0 or n < 2:
         return np.arange(n), np.arange(0)
     groups: dict[bytes, list[int]] = defaultdict(list)
-    for index, example in enumerate(examples):
-        groups[prompt_hash(example, seed)].append(index)
+    for index, prompt in enumerate(prompts):
+        groups[prompt_hash(prompt, seed)].append(index)
     if len(groups) == 1:
         raise InputError(
-            f"All {n:,} examples have the same prompt, so none can be held back for eval.",
+            f"All {n:,} rows have the same prompt, so none can be held back for eval.",
             "Set “Held back for eval” to 0, or add other prompts.",
             field="eval_fraction",
         )
@@ -57,20 +59,25 @@ def _choose(groups: list[list[int]], target: int) -> list[list[int]]:
     return chosen
 
 
-def prompt_hash(example: Example, seed: int = 0) -> bytes:
-    """16 bytes that examples share whose prompts differ at most in case and white space.
-
-    The prompt of a chat is all that stands before its last assistant turn; a text is its own prompt.
-    """
+def prompt_hash(prompt: Sequence[str], seed: int = 0) -> bytes:
+    """16 bytes that prompts share which differ at most in case and white space."""
     digest = hashlib.blake2b(digest_size=16, key=seed.to_bytes(8, "little"))
-    for part in _prompt(example):
+    for part in prompt:
         digest.update(" ".join(part.casefold().split()).encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     return digest.digest()
 
 
-def _prompt(example: Example) -> list[str]:
-    if example.messages is None:
-        return [example.text or ""]
-    last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
-    return [part for message in example.messages[:last] for part in (message["role"], message["content"])]
+def prompt_of(row: Example | Pair) -> list[str]:
+    """What is answered: the roles and contents of a pair's prompt, or of a chat up to its last assistant turn.
+
+    A text is its own prompt.
+    """
+    if isinstance(row, Pair):
+        turns = row.prompt
+    elif row.messages is None:
+        return [row.text or ""]
+    else:
+        last = max(i for i, message in enumerate(row.messages) if message["role"] == "assistant")
+        turns = row.messages[:last]
+    return [part for message in turns for part in (message["role"], message["content"])]

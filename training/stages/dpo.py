@@ -44,7 +44,7 @@ def run(config: DpoConfig, run: RunFile, run_dir: RunDir, journal: Journal, stop
     """Train, and leave `model/` behind. Raises TrainingError, or Stopped with the checkpoint saved."""
     # 1. The pairs, as tokens.
     source = find_model(config, run, run_dir, journal)
-    reference_source = find_reference(config, run, run_dir, journal) or source
+    reference_source = find_reference(config, run, source, run_dir, journal) or source
     prepared = prepare_pairs(config, run, source, run_dir, journal)
     if stop():
         raise Stopped

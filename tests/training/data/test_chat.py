@@ -13,7 +13,7 @@ from tests.training.data import templates
 from tests.training.data.templates import tokenizer_with
 from training.data.chat import ChatTemplate
 from training.data.encoding import chat_template, encode_examples
-from training.data.formats import Example
+from training.data.examples import Example
 from training.errors import DataError
 from training.tokenizer import chatml
 

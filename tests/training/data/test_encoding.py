@@ -11,7 +11,7 @@ from tokenizers import processors
 
 from tests.training.data.templates import tokenizer_with
 from training.data.encoding import CHUNK, TokenSet, encode_examples
-from training.data.formats import Example
+from training.data.examples import Example
 from training.tokenizer import chatml
 
 

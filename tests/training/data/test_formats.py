@@ -16,13 +16,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.formats import Example, as_example, read_examples, scan, split_preference
+from training.data.examples import Example, Pair, pair_flaw
+from training.data.formats import read_rows, scan
 from training.data.lines import MAX_ROW, BadRow, RowError, numbered_lines, parse_row
+from training.data.rows import as_example, as_pair, split_preference
 from training.errors import DataError
 
 USER = {"role": "user", "content": "Hi"}
 ANSWER = {"role": "assistant", "content": "Hello."}
+NO = {"role": "assistant", "content": "No."}
 CHAT = {"messages": [USER, ANSWER]}
+
+
+def pair(prompt: list[Any], chosen: list[Any], rejected: list[Any]) -> Pair:
+    return Pair(prompt, chosen, rejected)
 
 
 def write(tmp_path: Path, *rows: Any, name: str = "data.jsonl") -> Path:
@@ -76,25 +83,27 @@ PREFERENCES = {
 @pytest.mark.parametrize("form", PREFERENCES)
 def test_every_form_of_a_preference_has_the_same_parts(tmp_path: Path, form: str) -> None:
     row = PREFERENCES[form]
-    assert split_preference(row) == ([USER], [ANSWER], [{"role": "assistant", "content": "No."}])
+    assert as_pair(row) == pair([USER], [ANSWER], [NO])
     assert scan(write(tmp_path, row)).kind == "preference"
 
 
 def test_equal_answers_keep_the_answer_out_of_the_prompt() -> None:
-    assert split_preference({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}) == ([USER], [ANSWER], [ANSWER])
+    same = {"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}
+    assert as_pair(same) == pair([USER], [ANSWER], [ANSWER])
 
 
 def test_answers_of_several_turns_begin_where_they_part() -> None:
     other = [USER, ANSWER, USER, {"role": "assistant", "content": "Other."}]
-    prompt, chosen, rejected = split_preference({"chosen": [USER, ANSWER, USER, ANSWER], "rejected": other})
-    assert prompt == [USER, ANSWER, USER] and chosen == [ANSWER] and rejected == other[3:]
+    row = {"chosen": [USER, ANSWER, USER, ANSWER], "rejected": other}
+    assert as_pair(row) == pair([USER, ANSWER, USER], [ANSWER], other[3:])
 
 
 def test_examples_are_read_in_order_and_up_to_a_number(tmp_path: Path) -> None:
     path = write(tmp_path, CHAT, b"", {"text": "Once."}, b"broken")
-    assert list(read_examples(path, 2)) == [Example(messages=[USER, ANSWER]), Example(text="Once.")]  # type: ignore[list-item]
+    first, second = Example(messages=[USER, ANSWER]), Example(text="Once.")  # type: ignore[list-item]
+    assert list(read_rows(path, as_example, 2)) == [(1, first), (3, second)]
     with pytest.raises(BadRow, match=r"Line 4 of data.jsonl: this is not valid JSON"):
-        list(read_examples(path))
+        list(read_rows(path, as_example))
 
 
 def test_fields_beside_role_and_content_are_left_out() -> None:

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from tests.minihub import MiniHub
 from training.commits import Commits
-from training.data.formats import Example
+from training.data.examples import Example
 from training.data.lines import BadRow
 from training.data.sources import load_examples
 from training.errors import DataError, InputError

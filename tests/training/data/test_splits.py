@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.formats import Example
-from training.data.splits import prompt_hash, split
+from training.data.examples import Example, Message, Pair
+from training.data.splits import prompt_hash, prompt_of, split
 from training.errors import InputError
 
 
-def chat(prompt: str, answer: str = "yes") -> Example:
-    return Example(messages=[{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}])
+def chat(prompt: str, answer: str = "yes") -> list[str]:
+    """The prompt of a chat of one turn."""
+    turns = [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
+    return prompt_of(Example(messages=turns))
 
 
 def test_three_percent_of_a_thousand_prompts_are_thirty() -> None:
@@ -47,9 +49,9 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
 
 def test_the_side_of_a_prompt_does_not_depend_on_its_place() -> None:
     examples = [chat(str(n)) for n in range(200)]
-    held = {examples[i].messages[0]["content"] for i in split(examples, 0.1, 0)[1]}  # type: ignore[index]
+    held = {examples[i][1] for i in split(examples, 0.1, 0)[1]}
     turned = examples[::-1]
-    assert held == {turned[i].messages[0]["content"] for i in split(turned, 0.1, 0)[1]}  # type: ignore[index]
+    assert held == {turned[i][1] for i in split(turned, 0.1, 0)[1]}
 
 
 def test_prompts_that_differ_in_case_and_space_are_the_same() -> None:
@@ -58,14 +60,31 @@ def test_prompts_that_differ_in_case_and_space_are_the_same() -> None:
 
 
 def test_the_prompt_of_a_chat_is_all_before_its_last_answer() -> None:
-    begin = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}, {"role": "user", "content": "C"}]
-    one, two = ([*begin, {"role": "assistant", "content": answer}, {"role": "user", "content": "D"}] for answer in "XY")
-    assert prompt_hash(Example(messages=one)) == prompt_hash(Example(messages=two))  # type: ignore[arg-type]
-    assert prompt_hash(Example(messages=one)) != prompt_hash(chat("C"))  # type: ignore[arg-type]
+    begin = [("user", "A"), ("assistant", "B"), ("user", "C")]
+    one, two = (
+        [Message(role=role, content=content) for role, content in [*begin, ("assistant", answer), ("user", "D")]]
+        for answer in "XY"
+    )
+    said = [part for turn in begin for part in turn]
+    assert prompt_of(Example(messages=one)) == prompt_of(Example(messages=two)) == said
+    assert prompt_hash(said) != prompt_hash(chat("C"))
+
+
+def test_the_prompt_of_a_pair_is_all_its_turns() -> None:
+    first, again, other = ("user", "A"), ("user", "A"), ("user", "Z")
+    answers = [Message(role="assistant", content="X")], [Message(role="assistant", content="Y")]
+    turns = [
+        [Message(role=role, content=content) for role, content in [begin, ("assistant", "B"), ("user", "C")]]
+        for begin in (first, again, other)
+    ]
+    prompts = [prompt_of(Pair(prompt, *answers)) for prompt in turns]
+    assert prompts[0] == ["user", "A", "assistant", "B", "user", "C"]
+    train, held = split(prompts, 0.3, 0)
+    assert {0, 1} in ({*train}, {*held}) and len(train) + len(held) == 3
 
 
 def test_a_text_is_its_own_prompt() -> None:
-    train, held = split([Example(text="a"), Example(text="b"), Example(text="a")], 0.3, 0)
+    train, held = split([prompt_of(Example(text=text)) for text in "aba"], 0.3, 0)
     assert len(held) == 1 and len(train) == 2 and 1 in held
 
 
@@ -79,6 +98,6 @@ def test_a_single_example_is_trained_on() -> None:
 
 
 def test_one_prompt_alone_cannot_be_split() -> None:
-    with pytest.raises(InputError, match="All 3 examples have the same prompt") as caught:
+    with pytest.raises(InputError, match="All 3 rows have the same prompt") as caught:
         split([chat("a", answer) for answer in "xyz"], 0.1, 0)
     assert caught.value.failure.field == "eval_fraction"
