@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 HEAD = """# Configuration
 
 Made by `python -m app.docs` from [app/settings.py](../app/settings.py) and
-[training/config.py](../training/config.py); a test compares it. Change it there.
+[training/config](../training/config); a test compares it. Change it there.
 
 ## The installation
 

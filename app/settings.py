@@ -144,7 +144,8 @@ class Settings(BaseSettings):
 
     def create_home(self) -> None:
         """Make the home and its folders, private to their owner. Raises OSError."""
-        for folder in (self.home, self.queue_folder, self.runs_folder, self.datasets_folder, self.workers_folder):
+        inside = (self.queue_folder, self.runs_folder, self.datasets_folder, self.workers_folder, self.shared_folder)
+        for folder in (self.home, *inside):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def run_folder(self, run_id: int) -> Path:

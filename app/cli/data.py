@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from app.cli.common import AsJson, RunName, bench, console, emit, moment, table, the_run
+from app.cli.common import AsJson, RunName, bench, console, emit, moment, note, table, the_run
 from app.datasets import service
+from app.datasets.flaws import flaws_of, in_words
 from app.datasets.queries import as_json as dataset_json
 from app.errors import Invalid, NotFound
 from app.runs import series
@@ -42,6 +43,8 @@ def import_dataset(
         emit({"imported": found.rows, "dataset": dataset_json(found)})
     else:
         print(f"data:{found.name}@{found.version}: {found.rows:,} rows, {found.kind}.")
+        for sentence in in_words(flaws_of(found.facts)):
+            note(sentence)
 
 
 @datasets.command("list")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Text, cast
 from sqlmodel import Session, col, select
 
+from app.datasets.flaws import WORDS
 from app.errors import NotFound
 from app.models import Dataset, Experiment, Run
 from app.runs.inputs import dataset_path
 from app.settings import Settings
+from training.config import STAGES
+from training.data.examples import Message, pair_flaw
 from training.data.lines import RowError, numbered_lines, parse_row
+from training.data.rows import split_preference
 
 
 def all_versions(session: Session) -> Sequence[Dataset]:
@@ -61,6 +66,36 @@ def first_rows(settings: Settings, dataset: Dataset, count: int = 20) -> list[di
         except RowError:
             break  # the file was changed behind our back; `preflab doctor` and the trainer say so
     return rows
+
+
+TRAINED_BY = {kind: stage for stage, config in reversed(STAGES.items()) for kind in config.takes}
+"""The first stage that trains on a kind of data."""
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """A preference as its page shows it. `flaw`: why training leaves it out, or empty."""
+
+    prompt: list[Message]
+    answers: list[tuple[str, int, list[Message]]]  # "chosen" or "rejected", its characters, its turns
+    flaw: str
+
+
+def as_pair(row: dict[str, Any]) -> ShownPair | None:
+    """A preference's row, None where it is another kind."""
+    try:
+        pair = split_preference(row) if "chosen" in row and "rejected" in row else None
+    except RowError:
+        return None  # the file was changed behind our back
+    if pair is None:
+        return None
+    answers = [("chosen", pair.chosen), ("rejected", pair.rejected)]
+    flaw = pair_flaw(pair)
+    return ShownPair(
+        pair.prompt,
+        [(side, sum(len(turn["content"]) for turn in turns), turns) for side, turns in answers],
+        WORDS[flaw] if flaw else "",
+    )
 
 
 def as_json(dataset: Dataset) -> dict[str, Any]:

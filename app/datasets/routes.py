@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.auth import Role, require
 from app.datasets import queries, service
+from app.datasets.flaws import flaws_of, in_words
 from app.errors import TooLarge
 from app.web import database, page, settings
 
@@ -69,7 +70,7 @@ def delete_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
 def list_page(request: Request) -> Response:
     with database(request).read() as session:
         found = queries.all_versions(session)
-    return page(request, "datasets/list.html", datasets=found)
+    return page(request, "datasets/list.html", datasets=found, trained_by=queries.TRAINED_BY)
 
 
 @pages.get("/datasets/{name}")
@@ -88,4 +89,13 @@ def _page(request: Request, name: str, version: int | None) -> Response:
         versions = queries.versions(session, name)
         users = queries.used_by(session, found)
     rows = queries.first_rows(settings(request), found)
-    return page(request, "datasets/show.html", dataset=found, versions=versions, users=users, rows=rows)
+    return page(
+        request,
+        "datasets/show.html",
+        dataset=found,
+        trained_by=queries.TRAINED_BY.get(found.kind, ""),
+        flaws=in_words(flaws_of(found.facts)),
+        versions=versions,
+        users=users,
+        rows=[(row, queries.as_pair(row)) for row in rows],
+    )

@@ -14,7 +14,8 @@ from app.errors import Conflict, Invalid, NotFound
 from app.experiments import spec as specs
 from app.models import Experiment, Run
 from app.runs import service as runs
-from app.runs.inputs import check_inputs, pinned
+from app.runs.checks import check_inputs
+from app.runs.inputs import pinned
 from app.settings import Settings
 from training.config import StageConfig
 from training.references import NAME
@@ -76,11 +77,11 @@ def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> 
     check_space(settings)
     one_at_a_time(session, "launch")
     experiment = create(session, spec.name, spec.question, spec.model_dump(mode="json", exclude_defaults=True))
-    names = frozenset(run.name for run in planned)
+    stages = {run.name: run.config.stage for run in planned}
     errors: dict[str, str] = {}
     made: dict[str, Run] = {}
     for run in planned:
-        inputs = check_inputs(session, settings, run.config, experiment, names)
+        inputs = check_inputs(session, settings, run.config, experiment, stages)
         errors.update({f"{run.name}.{field}": message for field, message in inputs.errors.items()})
         if errors:
             continue

@@ -1,32 +1,20 @@
-"""What a config's references point at: checked before a run is launched, found again when a worker starts it."""
+"""What a config's references point at: found for the checks before a launch, and again when a worker starts the run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlmodel import Session, col, select
 
 from app.models import Dataset, Experiment, Run
 from app.runs import states
-from app.runs.contents import check_data, check_model
 from app.settings import Settings
-from training.config import StageConfig, TrainingConfig
-from training.errors import TrainingError
-from training.model_files import find_shape
+from training.config import StageConfig
 from training.references import Reference, parse_reference
 from training.rundir import ResolvedInput, RunDir
 
-MODEL_STAGES = frozenset({"sft"})  # stages whose output is a model
-
-
-@dataclass
-class CheckedInputs:
-    """What was found. `errors` and `warnings` are sentences by field; `parents` are run ids to wait for."""
-
-    parents: list[int] = field(default_factory=list)
-    errors: dict[str, str] = field(default_factory=dict)
-    warnings: dict[str, str] = field(default_factory=dict)
+WRITING_STAGES = frozenset({"sft", "dpo"})  # stages whose output is a model that writes: one to go on from
+MODEL_STAGES = WRITING_STAGES | {"reward"}  # stages whose output is a model of any kind
 
 
 def field_references(config: StageConfig) -> list[tuple[str, str]]:
@@ -39,108 +27,6 @@ def field_references(config: StageConfig) -> list[tuple[str, str]]:
             if isinstance(text, str) and text in wanted:
                 found.append((name, text))
     return found
-
-
-def check_inputs(
-    session: Session,
-    settings: Settings,
-    config: StageConfig,
-    experiment: Experiment | None,
-    planned: frozenset[str] = frozenset(),
-) -> CheckedInputs:
-    """Look every reference up. `planned`: names of runs that are launched together with this one."""
-    found = CheckedInputs()
-    for name, text in field_references(config):
-        reference = parse_reference(text)
-        if reference.kind == "run" and reference.name in planned:
-            continue
-        try:
-            message = _check(session, settings, reference, experiment, name, found)
-            if message is None:
-                _check_contents(session, settings, reference, experiment, name, config)
-        except TrainingError as error:
-            failure = error.failure
-            found.errors.setdefault(failure.field or name, f"{failure.message} {failure.hint}".strip())
-        else:
-            if message:
-                found.errors.setdefault(name, message)
-    return found
-
-
-def _check(
-    session: Session,
-    settings: Settings,
-    reference: Reference,
-    experiment: Experiment | None,
-    name: str,
-    found: CheckedInputs,
-) -> str | None:
-    """A sentence where the reference cannot be used, else None."""
-    if reference.kind == "run":
-        run = find_run(session, reference.name, experiment)
-        if run is None:
-            return f"There is no run “{reference.name}” in this experiment. Elsewhere: run:<experiment>/<name> or run:<id>."
-        assert run.id is not None
-        found.parents.append(run.id)
-        if name == "model" and run.stage not in MODEL_STAGES:
-            return f"“{run.name}” is a {run.stage} run: it makes no model."
-        if name == "dataset" and run.stage in MODEL_STAGES:
-            return f"“{run.name}” is a {run.stage} run: it makes a model, not a data set."
-        if run.state in states.UNSUCCESSFUL:
-            return f"“{run.name}” is {run.state}: resume or retry it first."
-        if run.state == states.FINISHED:
-            return _check_checkpoint(RunDir(settings.run_folder(run.id)), reference)
-        return None
-    if reference.kind == "data":
-        return None if find_dataset(session, reference) else _no_dataset(session, reference)
-    if reference.kind == "path":
-        return _check_path(settings, reference)
-    return None
-
-
-def _check_contents(
-    session: Session,
-    settings: Settings,
-    reference: Reference,
-    experiment: Experiment | None,
-    name: str,
-    config: StageConfig,
-) -> None:
-    """Look into what was found, as far as it lies on this machine. Raises TrainingError."""
-    path = _here(session, settings, reference, experiment)
-    if name == "dataset" and reference.kind == "path" and path is not None:
-        check_data(path)
-    if name == "model" and isinstance(config, TrainingConfig):
-        if reference.kind == "new":
-            find_shape(reference.name, config.max_length)
-        elif path is not None:
-            check_model(path, config.max_length)
-
-
-def _here(session: Session, settings: Settings, reference: Reference, experiment: Experiment | None) -> Path | None:
-    """A path's file or folder, or a finished run's model, where this machine has it."""
-    if reference.kind == "path":
-        return allowed_path(settings, reference.name)
-    run = find_run(session, reference.name, experiment) if reference.kind == "run" else None
-    if run is None or run.id is None or run.state != states.FINISHED:
-        return None
-    folder = RunDir(settings.run_folder(run.id)).model
-    return folder if folder.is_dir() else None
-
-
-def _check_checkpoint(run_dir: RunDir, reference: Reference) -> str | None:
-    try:
-        find_checkpoint(run_dir, reference)
-    except LookupError as error:
-        return str(error)
-    return None
-
-
-def _no_dataset(session: Session, reference: Reference) -> str:
-    versions = session.exec(select(Dataset.version).where(Dataset.name == reference.name)).all()
-    if versions:
-        return f"“{reference.name}” has no version {reference.version}; it has {', '.join(map(str, sorted(versions)))}."
-    return f"There is no data set “{reference.name}”. Upload it first, or choose one from the list."
 
 
 def find_run(session: Session, name: str, experiment: Experiment | None) -> Run | None:
@@ -164,23 +50,6 @@ def find_dataset(session: Session, reference: Reference) -> Dataset | None:
             return None
         statement = statement.where(Dataset.version == int(reference.version))
     return session.exec(statement.order_by(col(Dataset.version).desc())).first()
-
-
-def _check_path(settings: Settings, reference: Reference) -> str | None:
-    path = allowed_path(settings, reference.name)
-    if path is None:
-        roots = ", ".join(map(str, settings.path_roots)) or "none"
-        return f"This path is outside the folders that may be read ({roots}). PREFLAB_ALLOWED_PATHS names them."
-    try:
-        missing = not path.exists()
-    except OSError as error:
-        return f"{_shortened(path)} cannot be read: {error.strerror}. Check the path, and who may read it."
-    return f"There is no file or folder {_shortened(path)}." if missing else None
-
-
-def _shortened(path: Path, most: int = 300) -> str:
-    text = str(path)
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def allowed_path(settings: Settings, name: str) -> Path | None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.units import duration, in_bytes, short
-from training.config import TrainingConfig
+from training.config import DpoConfig, RewardConfig, TrainingConfig
 from training.steps import examples_of_run, total_steps
 
-FULL_RATE, LORA_RATE, FRESH_RATE = 2e-4, 2e-3, 1e-2  # learning rates above which a warning is due
 CHARACTERS_PER_TOKEN = 4.0  # of English, in a common vocabulary
 TOKENS_PER_TURN = 5.0  # that a chat template adds: the role, and where it begins and ends
 FRESH_TOKENS_PER_TURN = 10.5  # the same where a new vocabulary spells "user" and "assistant" letter by letter
+FORWARD = 1 / 3  # of a training step's work: forward without backward
 RUNTIME = 430 << 20  # bytes that a process with torch takes on a CPU before any model (torch 2.13, measured)
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of the data of a run: sums over all its data sets. `measured`: tokens an example, of an earlier run."""
+    """What is known of the data of a run: sums over all its data sets. A row is an example, or a pair of answers.
+
+    `measured`: tokens a row, of an earlier run.
+    """
 
     rows: int | None = None
     characters: int | None = None
@@ -28,7 +31,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What is known of the model. `dtype_bytes`: of a weight in the saved model."""
+    """What is known of the model. `dtype_bytes`: of a weight in the saved model. `can_chat`: None where nobody knows."""
 
     parameters: int | None = None
     hidden: int = 0
@@ -38,6 +41,7 @@ class ModelSize:
     max_positions: int | None = None
     dtype_bytes: int = 4
     fresh: bool = False
+    can_chat: bool | None = None
     unknown: str = "until the model is there"
 
 
@@ -63,18 +67,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers behind the panel; None where unknown."""
+    """Numbers behind the panel; None where unknown. Where a stage trains on pairs, an example is a pair."""
 
     examples: int | None  # trained on, in one epoch
     held_back: int | None
     steps: int | None
     seen: int | None  # examples over the whole run
     tokens: int | None
+    reference_tokens: int | None  # that the reference reads before the first step, at most
 
 
 def counts(config: TrainingConfig, data: DataFacts) -> Counts:
     """What the data and the config come to."""
-    examples = held_back = seen = tokens = None
+    examples = held_back = seen = tokens = reference = None
+    mean = tokens_per_example(data, fresh=config.model.startswith("new:"))
+    if mean is not None:
+        mean = min(most_tokens(config), mean)
     steps = config.max_steps
     if data.rows is not None:
         held_back = round(data.rows * config.eval_fraction)
@@ -85,10 +93,26 @@ def counts(config: TrainingConfig, data: DataFacts) -> Counts:
         seen = steps * config.batch_size
         if config.max_steps is None and examples is not None:
             seen = examples_of_run(examples, config.epochs)
-        mean = tokens_per_example(data, fresh=config.model.startswith("new:"))
         if mean is not None:
-            tokens = round(seen * min(config.max_length, mean))
-    return Counts(examples, held_back, steps, seen, tokens)
+            tokens = round(seen * mean)
+    if isinstance(config, DpoConfig) and mean is not None and data.rows is not None:
+        reference = round(data.rows * mean)
+    return Counts(examples, held_back, steps, seen, tokens, reference)
+
+
+def on_pairs(config: TrainingConfig) -> bool:
+    """Whether the stage trains on pairs of answers."""
+    return isinstance(config, DpoConfig | RewardConfig)
+
+
+def things(config: TrainingConfig) -> str:
+    """What the stage trains on, in a word."""
+    return "pairs" if on_pairs(config) else "examples"
+
+
+def most_tokens(config: TrainingConfig) -> int:
+    """Tokens of the longest example, or of the longest pair: both its answers with the prompt at their head."""
+    return config.max_length * (2 if on_pairs(config) else 1)
 
 
 def tokens_per_example(data: DataFacts, *, fresh: bool) -> float | None:
@@ -100,20 +124,28 @@ def tokens_per_example(data: DataFacts, *, fresh: bool) -> float | None:
 
 
 def memory(config: TrainingConfig, model: ModelSize, runtime: int = 0) -> int | None:
-    """Bytes that training takes at least: weights, gradient and AdamW's means, and one example's activations.
+    """Bytes that training takes at least: weights, gradient and AdamW's means, and one example's or pair's activations.
 
     A parameter that is trained takes 4 bytes each for weight, gradient and two means; a frozen one (LoRA) 4.
     Activations as in training/device.py: a layer keeps about 14 vectors of the hidden size and 5 of the
-    intermediate one a token, 4 bytes each; the logits and their gradient, 4 bytes a word of the vocabulary each.
+    intermediate one a token, 4 bytes each; the logits and their gradient, 4 bytes a word of the vocabulary each
+    (a reward model has none). DPO's reference comes in only while samples are taken, when nothing else is computed.
     """
     if model.parameters is None:
         return None
     trained = trained_parameters(config, model)
     layer = (14 * model.hidden + 5 * model.intermediate) * 4
     token = model.layers * model.hidden * 4 + layer if config.gradient_checkpointing else model.layers * layer
-    examples = config.micro_batch_size or 1
-    activations = examples * config.max_length * (token + 8 * model.vocab)
-    return 16 * trained + 4 * (model.parameters - trained if config.lora_rank else 0) + activations + runtime
+    logits = 0 if isinstance(config, RewardConfig) else 8 * model.vocab
+    activations = (config.micro_batch_size or 1) * most_tokens(config) * (token + logits)
+    weights = 16 * trained + 4 * (model.parameters - trained if config.lora_rank else 0)
+    return weights + max(activations, visiting(config, model) or 0) + runtime
+
+
+def visiting(config: TrainingConfig, model: ModelSize) -> int | None:
+    """Bytes of DPO's reference while samples are taken, as large as the model; None where it never comes in."""
+    samples = isinstance(config, DpoConfig) and (config.sample_count or config.sample_prompts)
+    return 4 * model.parameters if samples and model.parameters is not None else None
 
 
 def trained_parameters(config: TrainingConfig, model: ModelSize) -> int:
@@ -138,9 +170,10 @@ def plan(config: TrainingConfig, data: DataFacts, model: ModelSize, machine: Mac
     """The panel's lines."""
     found = counts(config, data)
     return [
-        Line("examples", *_examples(found, data)),
+        Line(things(config), *_examples(found, data)),
         Line("steps", *_steps(config, found, data)),
-        Line("tokens", *_tokens(found, data)),
+        Line("tokens", *_tokens(config, found, data)),
+        *([Line("reference", *_reference(found, data))] if isinstance(config, DpoConfig) else []),
         Line("model", *_model(config, model)),
         Line("memory", *_memory(config, model, machine)),
         Line("time", *_time(found, machine)),
@@ -159,14 +192,21 @@ def _steps(config: TrainingConfig, found: Counts, data: DataFacts) -> tuple[str,
         return "", data.unknown
     if config.max_steps is not None and found.examples and found.seen:
         return f"{found.steps:,}", f"{found.seen / found.examples:.3g} passes over the data"
-    return f"{found.steps:,}", f"of {config.batch_size:,} examples"
+    return f"{found.steps:,}", f"of {config.batch_size:,} {things(config)}"
 
 
-def _tokens(found: Counts, data: DataFacts) -> tuple[str, str]:
+def _tokens(config: TrainingConfig, found: Counts, data: DataFacts) -> tuple[str, str]:
     if found.tokens is None:
         return "", data.unknown
+    each = f"{found.tokens / found.seen:,.0f} a pair, " if on_pairs(config) and found.seen else ""
     note = "as an earlier run had" if data.measured is not None else "at four characters a token"
-    return f"about {short(found.tokens)}", note
+    return f"about {short(found.tokens)}", each + note
+
+
+def _reference(found: Counts, data: DataFacts) -> tuple[str, str]:
+    if found.reference_tokens is None:
+        return "", data.unknown
+    return f"reads about {short(found.reference_tokens)} tokens", "once, before the first step; kept for later runs"
 
 
 def _model(config: TrainingConfig, model: ModelSize) -> tuple[str, str]:
@@ -180,9 +220,12 @@ def _memory(config: TrainingConfig, model: ModelSize, machine: Machine) -> tuple
     need = memory(config, model, machine.runtime)
     if need is None:
         return "", model.unknown
-    if machine.memory is None:
-        return f"{in_bytes(need)} or more", "no worker has said what it has"
-    return f"{in_bytes(need)} or more", f"of {in_bytes(machine.memory)} on {machine.device}"
+    note = "no worker has said what it has"
+    if machine.memory is not None:
+        note = f"of {in_bytes(machine.memory)} on {machine.device}"
+    if (reference := visiting(config, model)) is not None:
+        note += f"; the reference, {in_bytes(reference)}, comes in for samples alone"
+    return f"{in_bytes(need)} or more", note
 
 
 def _time(found: Counts, machine: Machine) -> tuple[str, str]:
@@ -190,7 +233,8 @@ def _time(found: Counts, machine: Machine) -> tuple[str, str]:
         return "", "as long as the tokens are"
     if machine.speed is None:
         return "", "until a run of this model has been timed"
-    return f"about {duration(found.tokens / machine.speed)}", f"at {machine.speed:,.0f} tokens/s, as an earlier run had"
+    seconds = (found.tokens + FORWARD * (found.reference_tokens or 0)) / machine.speed
+    return f"about {duration(seconds)}", f"at {machine.speed:,.0f} tokens/s, as an earlier run had"
 
 
 def _disk(config: TrainingConfig, model: ModelSize, machine: Machine) -> tuple[str, str]:
@@ -199,41 +243,3 @@ def _disk(config: TrainingConfig, model: ModelSize, machine: Machine) -> tuple[s
         return "", model.unknown
     free = f", {in_bytes(machine.free_disk)} free" if machine.free_disk is not None else ""
     return f"up to {in_bytes(need)}", f"checkpoints and model{free}"
-
-
-def warnings(config: TrainingConfig, data: DataFacts, model: ModelSize, machine: Machine) -> dict[str, str]:
-    """What is allowed but probably not meant, by field."""
-    found, said = counts(config, data), dict[str, str]()
-    steps = found.steps
-    if (rate := _high_rate(config, model)) is not None:
-        said["learning_rate"] = rate
-    if config.eval_fraction == 0:
-        said["eval_fraction"] = "Without eval nobody sees overfitting, and the last step is kept, not the best."
-    if steps is not None and config.warmup_steps >= steps:
-        said["warmup_steps"] = f"The run has {steps:,} steps: the learning rate never reaches its peak."
-    if found.examples is not None and config.batch_size > found.examples:
-        said["batch_size"] = f"There are only {found.examples:,} examples: every step sees some of them twice."
-    if config.micro_batch_size is not None and config.micro_batch_size > config.batch_size:
-        said["micro_batch_size"] = f"A step has only {config.batch_size:,} examples."
-    if steps is not None and config.save_every > steps:
-        said["save_every"] = f"The run has {steps:,} steps: killed before its end, it would begin again."
-    if steps is not None and config.eval_fraction and config.eval_every > steps:
-        said["eval_every"] = f"The run has {steps:,} steps: eval loss is measured at its start and end alone."
-    patience = config.early_stopping_patience
-    if patience is not None and steps is not None and patience * config.eval_every >= steps:
-        said["early_stopping_patience"] = f"The run has {steps:,} steps: too few for so many evals."
-    need = memory(config, model, machine.runtime)
-    if need is not None and machine.memory is not None and need > machine.memory:
-        said["model"] = f"Needs {in_bytes(need)} or more; {machine.device} has {in_bytes(machine.memory)}."
-    space = disk(config, model)
-    if space is not None and machine.free_disk is not None and space > machine.free_disk:
-        said["keep_checkpoints"] = f"Needs {in_bytes(space)} on the disk; {in_bytes(machine.free_disk)} are free."
-    return said
-
-
-def _high_rate(config: TrainingConfig, model: ModelSize) -> str | None:
-    most = LORA_RATE if config.lora_rank else FRESH_RATE if model.fresh else FULL_RATE
-    if config.learning_rate <= most:
-        return None
-    what = "LoRA" if config.lora_rank else "a fresh model" if model.fresh else "training all weights"
-    return f"Unusually high for {what}; {most / 10:g} to {most:g} is common."

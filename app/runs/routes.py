@@ -19,6 +19,7 @@ from app.models import Dataset, Run
 from app.runs import folder, forms, queries, service, states
 from app.runs.api import api
 from app.runs.draft import Draft, as_yaml, changes
+from app.runs.inputs import WRITING_STAGES
 from app.web import database, page, settings
 from training.config import STAGES, StageConfig, parse_config
 from training.model_files import NEW_SHAPES
@@ -78,7 +79,7 @@ def launch_page(request: Request, stage: str = "sft", preset: str = "", dataset:
         kind = _stage(draft.stage)
         owner = experiments.by_name(session, draft.experiment)
         name = experiments.free_name(session, owner, draft.stage) if owner else f"{draft.stage}-1"
-        offers = {"models": _models(session), "datasets": _datasets(session)}
+        offers = {"models": _models(session, draft.stage), "datasets": _datasets(session, kind)}
         owners = queries.experiments(session)
     return page(
         request,
@@ -91,7 +92,7 @@ def launch_page(request: Request, stage: str = "sft", preset: str = "", dataset:
         experiment=draft.experiment,
         experiments=[owner_name for _, owner_name in owners],
         offers=offers,
-        presets=specs.presets(),
+        presets=[name for name in specs.presets() if _first_run(specs.load_preset(name), draft.stage)],
         source=draft.name,
     )
 
@@ -112,30 +113,35 @@ def _start(session: Session, stage: str, preset: str, clone: str) -> Draft:
         owner = experiments.get(session, run.experiment_id)
         return Draft(run.stage, _without_stage(run.config), f"run {run.id}, {run.name}", owner.name)
     if preset:
-        spec = specs.load_preset(preset)
-        content = next((run for run in spec.runs.values() if run.get("stage") == stage), None)
+        content = _first_run(specs.load_preset(preset), stage)
         if content is None:
             raise Invalid(f"The preset “{preset}” has no {stage} run.")
         return Draft(stage, _without_stage(content), f"the preset {preset}")
     return Draft(stage, {})
 
 
+def _first_run(spec: specs.ExperimentSpec, stage: str) -> dict[str, Any] | None:
+    return next((run for run in spec.runs.values() if run.get("stage") == stage), None)
+
+
 def _without_stage(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "stage"}
 
 
-def _models(session: Session) -> list[tuple[str, str]]:
-    """(reference, what it is) of models that can be offered: fresh shapes, and finished runs."""
-    statement = select(Run).where(Run.state == states.FINISHED).order_by(col(Run.id).desc()).limit(50)
-    runs = [(f"run:{run.id}", f"{run.name}, finished") for run in session.exec(statement)]
-    return [
-        *runs,
-        *((f"new:{name}", f"fresh, {shape.hidden} wide, {shape.layers} layers") for name, shape in NEW_SHAPES.items()),
+def _models(session: Session, stage: str) -> list[tuple[str, str]]:
+    """(reference, what it is) of models to train from: finished runs, and for SFT fresh shapes."""
+    statement = select(Run).where(Run.state == states.FINISHED, col(Run.stage).in_(WRITING_STAGES))
+    runs = [
+        (f"run:{run.id}", f"{run.name}, finished")
+        for run in session.exec(statement.order_by(col(Run.id).desc()).limit(50))
     ]
+    fresh = NEW_SHAPES if stage == "sft" else {}
+    return [*runs, *((f"new:{name}", f"fresh, {it.hidden} wide, {it.layers} layers") for name, it in fresh.items())]
 
 
-def _datasets(session: Session) -> list[tuple[str, str]]:
-    statement = select(Dataset).order_by(col(Dataset.id).desc()).limit(100)
+def _datasets(session: Session, kind: type[StageConfig]) -> list[tuple[str, str]]:
+    """(reference, what it is) of the data sets that a stage can train on."""
+    statement = select(Dataset).where(col(Dataset.kind).in_(kind.takes)).order_by(col(Dataset.id).desc()).limit(100)
     return [(f"data:{each.name}@{each.version}", f"{each.rows:,} {each.kind} rows") for each in session.exec(statement)]
 
 

@@ -87,6 +87,9 @@ def home(settings: Settings) -> Finding:
 def disk(settings: Settings) -> Finding:
     free = free_bytes(settings)
     detail = f"{free / 1e9:,.1f} GB are free."
+    shared = sum(file.stat().st_size for file in settings.shared_folder.rglob("*") if file.is_file())
+    if shared:
+        detail += f" {settings.shared_folder} holds {shared / 1e9:,.1f} GB that can be deleted at any time."
     if free < settings.min_free_disk_bytes:
         return Finding("disk", False, detail, "Delete old runs; uploads and launches are refused until then.")
     return Finding("disk", True, detail)

@@ -166,7 +166,27 @@ uploads(document.getElementById("drop"), nameOf, (dataset) => {
 document.getElementById("preset")?.addEventListener("change", ({ target }) => {
   if (target.value) location.assign(`/runs/new?stage=${stage}&preset=${encodeURIComponent(target.value)}`);
 });
-document.getElementById("stage")?.addEventListener("change", ({ target }) => location.assign(`/runs/new?stage=${target.value}`));
+
+// ---- another stage has another form; what was set here goes along, as far as it has such settings
+
+const CARRIED = "preflab-launch";
+
+function goTo(other, draft) {
+  sessionStorage.setItem(CARRIED, JSON.stringify(draft));
+  location.assign(`/runs/new?stage=${other}`);
+}
+
+document.getElementById("stage")?.addEventListener("change", ({ target }) => {
+  const { name, experiment, config } = asked();
+  const own = controls.filter((control) => text(control) !== control.dataset.default);
+  goTo(target.value, {
+    name: touched.has("name") ? name : "",
+    experiment,
+    config: Object.fromEntries(own.map((control) => [control.name, config[control.name]])),
+  });
+});
+
+// ---- YAML
 
 const dialog = document.getElementById("yaml-dialog");
 const yaml = document.getElementById("yaml-text");
@@ -179,7 +199,7 @@ document.getElementById("yaml-take").addEventListener("click", async () => {
   said.textContent = "";
   try {
     const answer = await call("POST", "/runs/read", { text: yaml.value });
-    if (answer.stage !== stage) return location.assign(`/runs/new?stage=${answer.stage}`);
+    if (answer.stage !== stage) return goTo(answer.stage, answer);
     fill(answer);
     dialog.close();
   } catch (error) {
@@ -203,5 +223,8 @@ document.getElementById("copy").addEventListener("click", ({ currentTarget }) =>
   copy(document.getElementById(`as-${tab.dataset.tab}`).textContent, currentTarget);
 });
 
+const carried = sessionStorage.getItem(CARRIED);
+sessionStorage.removeItem(CARRIED);
+if (carried) fill(JSON.parse(carried));
 openWhatIsSet();
 check(0);

@@ -434,7 +434,7 @@ def an_ordinary_user() -> Iterator[None]:
 
 def test_what_may_not_be_read_is_said_at_launch(database: Database, settings: Settings, open_place: Path) -> None:
     """No row can be made: the sentence comes from the same check as in every launch."""
-    from app.runs.inputs import check_inputs
+    from app.runs.checks import check_inputs
     from training.config import parse_config
 
     folder = write_model(open_place / "model")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from app.datasets import queries, service
 from app.errors import Conflict, Invalid, NotFound, Unavailable
 from app.experiments import service as experiments
 from app.runs.inputs import dataset_path
+from tests.app.command import preflab
 from training.config import parse_config
 
 CHAT = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
@@ -234,6 +236,52 @@ def test_the_pages_show_what_was_uploaded_and_escape_it(browser):
         assert answer.status_code == 200
         assert "<script>alert" not in answer.text and "<b>.jsonl" not in answer.text
     assert browser.get("/datasets/odd/2", headers={"Accept": "text/html"}).status_code == 404
+
+
+PAIR = b'{"prompt": "Hi <b>", "chosen": "Hello there!", "rejected": "What?"}\n'
+SAME = b'{"prompt": "Hi", "chosen": "Hello", "rejected": "Hello"}\n'
+
+
+def test_pairs_are_shown_as_a_prompt_and_two_answers_with_their_lengths(browser, put):
+    put(PAIR + SAME, name="prefs")
+    page = browser.get("/datasets/prefs", headers={"Accept": "text/html"}).text
+    assert "Hi &lt;b&gt;" in page
+    sides = re.findall(
+        r'<div class="answer (\w+)"><h3>(\w+) <small>(\d+) characters</small></h3><p>.*?>(.*?)</span>', page
+    )
+    assert sides[:2] == [("chosen", "chosen", "12", "Hello there!"), ("rejected", "rejected", "5", "What?")]
+    assert page.count("Left out of training: chosen and rejected are equal.") == 1
+    assert "/runs/new?stage=dpo&amp;dataset=data:prefs@1" in page
+
+
+def test_answers_that_repeat_their_prompt_are_shown_without_it(browser, put):
+    user, answer = '{"role": "user", "content": "Why?"}', '{"role": "assistant", "content": "Because %s."}'
+    row = f'{{"chosen": [{user}, {answer % "so"}], "rejected": [{user}, {answer % "not"}]}}\n'
+    put(row.encode(), name="chatty")
+    page = browser.get("/datasets/chatty", headers={"Accept": "text/html"}).text
+    assert page.count("Why?") == 1 and "Because so." in page and "Because not." in page
+
+
+def test_flaws_of_pairs_are_told_by_every_face(browser, put, tmp_path):
+    found = put(PAIR + SAME * 3, name="prefs")
+    assert found.facts["flaws"] == {"equal": {"count": 3, "line": 2}}
+    sentence = "3 pairs will be left out: chosen and rejected are equal (first: line 2)."
+    assert sentence in browser.get("/datasets/prefs", headers={"Accept": "text/html"}).text
+    (tmp_path / "again.jsonl").write_bytes(PAIR + SAME * 3)
+    done = preflab("import", "dataset", str(tmp_path / "again.jsonl"), "--name", "again")
+    assert done.code == 0 and done.out == "data:again@1: 4 rows, preference.\n" and sentence in done.err
+
+
+def test_a_data_set_leads_to_the_stage_that_trains_on_it(browser, put):
+    put(CHAT, name="chats")
+    put(PAIR, name="prefs")
+    put(b'{"prompt_id": "1", "prompt": "Hi"}\n', name="prompts")
+    page = browser.get("/datasets", headers={"Accept": "text/html"}).text
+    assert sorted(re.findall(r"/runs/new\?stage=(\w+)&amp;dataset=data:(\w+)@1", page)) == [
+        ("dpo", "prefs"),
+        ("sft", "chats"),
+    ]
+    assert "/runs/new?" not in browser.get("/datasets/prompts", headers={"Accept": "text/html"}).text
 
 
 def test_a_data_set_whose_file_is_gone_says_where_it_belongs(put, browser, settings):

@@ -1,5 +1,8 @@
 """Experiment files: checked whole, launched whole or not at all; references make the graph."""
 
+import re
+from pathlib import Path
+
 import pytest
 from sqlmodel import select
 
@@ -137,3 +140,12 @@ def test_a_service_that_starts_in_the_root_folder_may_read_no_path_unless_one_is
     monkeypatch.chdir("/")
     assert settings.model_copy(update={"allowed_paths": []}).path_roots == []
     assert inputs.allowed_path(settings.model_copy(update={"allowed_paths": []}), "etc/passwd") is None
+
+
+def test_every_example_of_the_documentation_is_a_valid_experiment():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "experiments.md").read_text()
+    files = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [[run.config.stage for run in spec.plan(spec.parse_yaml(text))] for text in files] == [
+        ["sft", "sft"],
+        ["sft", "dpo", "reward"],
+    ]

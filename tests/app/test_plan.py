@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from app.runs.plan import RUNTIME, DataFacts, Machine, ModelSize, counts, disk, memory, plan, warnings
+from dataclasses import replace
+
+from app.runs.advice import warnings
+from app.runs.plan import RUNTIME, DataFacts, Machine, ModelSize, counts, disk, memory, plan
 from app.units import duration, in_bytes, metric, short
-from training.config import SftConfig
+from training.config import DpoConfig, RewardConfig, SftConfig
 
 DATA = DataFacts(rows=1000, characters=1000 * 400)
 MODEL = ModelSize(parameters=1_000_000, hidden=100, layers=2, intermediate=300, vocab=1000, max_positions=512)
@@ -100,3 +103,95 @@ def test_numbers_in_words() -> None:
 def test_an_earlier_run_of_the_same_data_says_how_long_its_examples_are() -> None:
     found = counts(config(eval_fraction=0, max_steps=10, batch_size=10), DataFacts(rows=1000, measured=37.5))
     assert found.tokens == 3750
+
+
+def dpo(**content: object) -> DpoConfig:
+    given = {"model": "run:sft", "dataset": "data:x", "save_every": 1, "eval_every": 1, **content}
+    return DpoConfig.model_validate(given)
+
+
+def reward(**content: object) -> RewardConfig:
+    return RewardConfig.model_validate({"model": "run:sft", "dataset": "data:x", **content})
+
+
+def test_a_pair_has_both_its_answers_and_is_as_long_as_two_examples_at_most() -> None:
+    found = counts(dpo(eval_fraction=0.1, batch_size=30), DATA)
+    assert (found.examples, found.held_back, found.steps, found.tokens) == (900, 100, 30, 90_000)
+    assert counts(dpo(eval_fraction=0, max_length=40), DATA).tokens == 1000 * 80
+    lines = {line.label: line for line in plan(dpo(eval_fraction=0.1, batch_size=30), DATA, MODEL, MACHINE)}
+    assert lines["pairs"].value == "900" and lines["steps"].note == "of 30 pairs"
+    assert lines["tokens"].note.startswith("100 a pair")
+
+
+def test_the_reference_reads_every_pair_once_also_those_held_back() -> None:
+    lines = {line.label: line for line in plan(dpo(eval_fraction=0.1, epochs=3), DATA, MODEL, MACHINE)}
+    assert lines["reference"].value == "reads about 100 K tokens"
+    assert "kept for later runs" in lines["reference"].note
+    assert lines["time"].value == "about 5 min 3 s"  # 270,000 tokens at 1,000 a second, and 100,000 at 3,000
+    assert "reference" not in {line.label for line in plan(reward(), DATA, MODEL, MACHINE)}
+
+
+def test_a_pair_takes_the_activations_of_both_answers_and_a_reward_model_has_no_logits() -> None:
+    layers, logits = 2 * (14 * 100 + 5 * 300) * 4, 8 * 1000
+    assert memory(dpo(max_length=100), MODEL) == 16_000_000 + 200 * (layers + logits)
+    assert memory(reward(max_length=100, micro_batch_size=3), MODEL) == 16_000_000 + 600 * layers
+
+
+def test_the_reference_takes_memory_only_while_samples_are_taken() -> None:
+    assert memory(dpo(max_length=8), MODEL) == 16_000_000 + 4_000_000
+    assert memory(dpo(max_length=8, sample_count=0), MODEL) == 16_000_000 + 16 * (2 * 2900 * 4 + 8000)
+    note = {line.label: line for line in plan(dpo(), DATA, MODEL, MACHINE)}["memory"].note
+    assert note == "of 8.0 GiB on cpu; the reference, 3.8 MiB, comes in for samples alone"
+
+
+def test_each_warning_of_dpo_stands_at_its_field() -> None:
+    def said(model: ModelSize = MODEL, **content: object) -> dict[str, str]:
+        return warnings(dpo(**content), DATA, model, MACHINE)
+
+    assert said() == {}
+    assert said(learning_rate=5e-5) == said(learning_rate=5e-4, lora_rank=8) == {}
+    assert said(learning_rate=6e-5) == {"learning_rate": "Unusually high for DPO; 5e-06 to 5e-05 is common."}
+    assert list(said(learning_rate=6e-4, lora_rank=8)) == ["learning_rate"]
+    fresh = replace(MODEL, fresh=True, can_chat=False)
+    assert list(said(fresh, learning_rate=5e-3)) == ["model"] and "fresh model" in said(fresh)["model"]
+    assert "learning_rate" in said(fresh, learning_rate=2e-2)
+    assert "small" in said(beta=0.0009)["beta"] and "large" in said(beta=1.1)["beta"]
+    assert said(beta=0.001) == said(beta=1) == {}
+    assert said(max_steps=50, beta_warmup_steps=50) == {
+        "beta_warmup_steps": "The run has 50 steps: beta never reaches its full value."
+    }
+    assert said(max_steps=50, beta_warmup_steps=49) == {}
+
+
+def test_the_papers_settings_of_dpo_draw_no_warning() -> None:
+    paper = dpo(beta=0.015, margin_clamp=20, beta_warmup_steps=100, learning_rate=5e-6, max_steps=1000)
+    assert warnings(paper, DATA, MODEL, MACHINE) == {}
+
+
+def test_a_clamp_that_leaves_nothing_to_learn_is_a_warning_with_the_least_loss() -> None:
+    low = warnings(dpo(beta=0.015, margin_clamp=2), DATA, MODEL, MACHINE)
+    # -log sigmoid(0.03) = log(1 + e^-0.03) = 0.678
+    assert (
+        low["margin_clamp"] == "Times beta it is 0.03: the loss of a pair can fall from 0.693 to 0.678 and no further."
+    )
+    smooth = warnings(dpo(beta=0.015, margin_clamp=2, label_smoothing=0.4), DATA, MODEL, MACHINE)
+    assert "to 0.690 and" in smooth["margin_clamp"]  # 0.6 x 0.6783 + 0.4 x 0.7083
+    ipo = warnings(dpo(loss="ipo", beta=0.05, margin_clamp=9), DATA, MODEL, MACHINE)
+    assert ipo["margin_clamp"] == "IPO aims at a margin of 1 / (2 beta) = 10, which lies beyond the clamp."
+    assert warnings(dpo(loss="ipo", beta=0.05, margin_clamp=11), DATA, MODEL, MACHINE) == {}
+
+
+def test_a_base_model_is_a_warning_to_dpo_alone() -> None:
+    base = replace(MODEL, can_chat=False)
+    assert "start from an SFT run" in warnings(dpo(), DATA, base, MACHINE)["model"]
+    assert warnings(dpo(), DATA, replace(MODEL, can_chat=True), MACHINE) == {}
+    assert warnings(config(save_every=20, eval_every=10), DATA, base, MACHINE) == {}
+
+
+def test_a_reward_model_is_warned_of_what_sft_is() -> None:
+    small = {"save_every": 1, "eval_every": 1}
+    assert warnings(reward(**small), DATA, MODEL, MACHINE) == {}
+    assert list(warnings(reward(**small, learning_rate=1e-3), DATA, MODEL, MACHINE)) == ["learning_rate"]
+    assert warnings(reward(**small, batch_size=5000), DATA, MODEL, MACHINE) == {
+        "batch_size": "There are only 970 pairs: every step sees some of them twice."
+    }

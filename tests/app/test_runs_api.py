@@ -143,6 +143,15 @@ def test_stop_resume_retry_and_delete(client: TestClient, settings: Settings) ->
     assert client.get(f"/api/v1/runs/{run}").status_code == 404
 
 
+def test_what_runs_leave_for_each_other_is_private_and_outlives_them(client: TestClient, settings: Settings) -> None:
+    run = launch(client, settings)
+    settings.run_folder(run).mkdir()
+    (settings.shared_folder / "kept").write_text("x")
+    assert settings.shared_folder.stat().st_mode & 0o077 == 0
+    client.delete(f"/api/v1/runs/{run}")
+    assert (settings.shared_folder / "kept").exists()
+
+
 def test_the_id_of_a_deleted_run_never_comes_back(client: TestClient, settings: Settings) -> None:
     run = launch(client, settings)
     client.delete(f"/api/v1/runs/{run}")

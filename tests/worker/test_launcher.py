@@ -260,6 +260,7 @@ def test_a_retry_removes_what_was_made_and_a_resume_does_not(database, settings)
     again(database, settings, "checkpoint(2); fail(Exit.DATA, 'no')")
     assert len(list(run_dir.checkpoints.iterdir())) == 2
     run_dir.commits.write_text("{}")
+    (settings.shared_folder / "kept").write_text("what other runs can use")
     with database.write() as session:
         service.resume(session, run_id)
     again(database, settings, "assert run_dir.commits.exists(); fail(Exit.DATA, 'no')")
@@ -273,6 +274,7 @@ def test_a_retry_removes_what_was_made_and_a_resume_does_not(database, settings)
     found = row(database, run_id)
     assert (found.state, found.fresh) == (states.FINISHED, False)
     assert [path.name for path in run_dir.checkpoints.iterdir()] == ["step-000003"]
+    assert (settings.shared_folder / "kept").exists()
 
 
 def test_what_a_run_of_another_database_left_under_the_same_id_is_set_aside(database, settings):
