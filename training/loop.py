@@ -140,13 +140,17 @@ class Loop:
         return self.state.step >= self.total or self.state.stopped_early
 
     def _after_step(self) -> None:
-        """What is due at the state's step and was not done yet: eval, samples, a checkpoint."""
+        """What is due at the state's step and was not done yet: eval, samples, a checkpoint.
+
+        Whatever draws random numbers there (a model that is loaded, a library), the next step draws as if it had not.
+        """
         state, step = self.state, self.state.step
         is_best = False
         if self.task.has_eval and state.evaluated != step and self._due(self.config.eval_every):
             is_best = self._evaluate()
         if self.sample_every and state.sampled != step and (self._due(self.sample_every) or self._finished):
             self._sample()
+        checkpoint.set_rng_state(self._rng)
         if step and (step % self.config.save_every == 0 or self._finished):
             self._save()
         elif is_best:

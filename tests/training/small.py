@@ -150,7 +150,11 @@ def metrics(run_dir: RunDir, *keys: str) -> dict[tuple[int, str], float]:
     return found
 
 
-EXACT = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens", "epoch")
+PAIRS = ("loss", "accuracy", "margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", "clamped")
+EXACT = (
+    *PAIRS, *(f"eval_{key}" for key in PAIRS), "eval_calibration_error", "beta", "kl", "answer_length", "answers_ended",
+    "learning_rate", "grad_norm", "tokens", "epoch",
+)  # fmt: skip
 """The metrics that a resumed run must have to the last bit: the others measure the machine."""
 
 
