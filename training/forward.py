@@ -121,8 +121,9 @@ def _head_is_one_projection(model: PreTrainedModel) -> bool:
     if any("logit" in key and "soft" in key and "cap" in key and value for key, value in settings.items()):
         return False
     ids = torch.arange(min(16, head.weight.shape[0]), device=head.weight.device)[None]
-    logits = model(input_ids=ids, use_cache=False).logits
-    ours = head(model.base_model(input_ids=ids, use_cache=False)[0])
+    with usual_attention(model):
+        logits = model(input_ids=ids, use_cache=False).logits
+        ours = head(model.base_model(input_ids=ids, use_cache=False)[0])
     return logits.shape == ours.shape and bool((logits - ours).abs().max() <= 1e-4 * logits.abs().max())
 
 

@@ -199,4 +199,7 @@ def _add_lora(loaded: Loaded, config: TrainingConfig, device: Device) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         loaded.adapter = get_peft_model(loaded.model, lora, autocast_adapter_dtype=True)
+    for trained in model.parameters():
+        if trained.requires_grad:  # peft leaves the score head as the frozen weights are
+            trained.data = trained.data.float()
     loaded.adapter.peft_config["default"].base_model_name_or_path = config.model
