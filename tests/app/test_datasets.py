@@ -247,7 +247,7 @@ def test_pairs_are_shown_as_a_prompt_and_two_answers_with_their_lengths(browser,
     page = browser.get("/datasets/prefs", headers={"Accept": "text/html"}).text
     assert "Hi &lt;b&gt;" in page
     sides = re.findall(
-        r'<div class="answer (\w+)"><h3>(\w+) <small>(\d+) characters</small></h3><p>.*?>(.*?)</span>', page
+        r'<div data-side="(\w+)"><h3>(\w+) <small>(\d+) characters</small></h3><p>.*?>(.*?)</span>', page
     )
     assert sides[:2] == [("chosen", "chosen", "12", "Hello there!"), ("rejected", "rejected", "5", "What?")]
     assert page.count("Left out of training: chosen and rejected are equal.") == 1

@@ -125,3 +125,69 @@ def test_the_form_can_be_filled_and_sent_by_keyboard_alone(tab: Page, house: Hou
     tab.wait_for_url("**/runs/1")
     with house.database.read() as session:
         assert session.get_one(Run, 1).config["model"] == "new:tiny"
+
+
+PAIR = '{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}\n'
+SAME = '{"prompt": "Bye", "chosen": "Goodbye.", "rejected": "Goodbye."}\n'
+
+
+def test_a_dpo_run_is_launched_on_an_uploaded_file_of_pairs(tab: Page, house: House) -> None:
+    tab.goto(f"{house.address}/runs/new")
+    tab.get_by_label("Stage").select_option("dpo")
+    tab.wait_for_url("**/runs/new?stage=dpo")
+    tab.get_by_label("Model", exact=True).fill("new:micro")
+    tab.set_input_files(
+        "#file", {"name": "prefs.jsonl", "mimeType": "application/json", "buffer": (PAIR * 48 + SAME * 2).encode()}
+    )
+    expect(tab.get_by_label("Dataset")).to_have_value("data:prefs@1")
+    expect(tab.locator("#h-dataset")).to_have_text(
+        "2 pairs will be left out: chosen and rejected are equal (first: line 49)."
+    )
+    expect(tab.locator("#h-model")).to_contain_text("DPO from a fresh model teaches little")
+    expect(tab.locator("#plan")).to_contain_text("kept for later runs")
+    tab.get_by_label("Beta", exact=True).fill("0.05")
+    expect(tab.locator("#as-command")).to_contain_text("--set beta=0.05")
+    tab.get_by_role("button", name="Launch", exact=True).click()
+    tab.wait_for_url("**/runs/1")
+    with house.database.read() as session:
+        run = session.get_one(Run, 1)
+    assert (run.stage, run.name, run.config["beta"], run.config["dataset"]) == ("dpo", "dpo-1", 0.05, ["data:prefs@1"])
+
+
+def test_the_wrong_kind_of_data_is_named_as_one_types(tab: Page, house: House) -> None:
+    tab.goto(f"{house.address}/runs/new?stage=reward")
+    tab.get_by_label("Dataset").fill(f"path:{house.chats()}")
+    expect(tab.locator("#h-dataset")).to_contain_text("chats.jsonl holds chats; this stage trains on preferences.")
+
+
+def test_what_was_set_goes_along_to_another_stages_form(tab: Page, house: House) -> None:
+    tab.goto(f"{house.address}/runs/new")
+    tab.get_by_label("Model").fill("hf:me/chat")
+    tab.get_by_label("Experiment").fill("mine")
+    tab.get_by_label("Steps", exact=True).fill("70")
+    tab.locator("#rare summary").click()
+    tab.get_by_label("Packing").uncheck()
+    tab.get_by_label("Gradient checkpointing").check()
+    tab.get_by_label("Stage").select_option("dpo")
+    tab.wait_for_url("**/runs/new?stage=dpo")
+    expect(tab.get_by_label("Model", exact=True)).to_have_value("hf:me/chat")
+    expect(tab.get_by_label("Experiment")).to_have_value("mine")
+    expect(tab.get_by_label("Steps", exact=True)).to_have_value("70")
+    expect(tab.get_by_label("Gradient checkpointing")).to_be_checked()
+    expect(tab.get_by_label("Learning rate")).to_have_value("5e-06")  # DPO's own default
+    expect(tab.get_by_label("Name")).to_have_value("dpo-1")
+    tab.reload()
+    expect(tab.get_by_label("Steps", exact=True)).to_have_value("")
+
+
+def test_yaml_of_another_stage_opens_that_stages_form(tab: Page, house: House) -> None:
+    tab.goto(f"{house.address}/runs/new")
+    tab.get_by_role("button", name="Load YAML").click()
+    tab.locator("#yaml-text").fill(
+        "name: e\nruns:\n  tuned: {stage: dpo, model: 'hf:me/chat', dataset: 'hf:me/prefs', margin_clamp: 20}\n"
+    )
+    tab.get_by_role("button", name="Fill in the form").click()
+    tab.wait_for_url("**/runs/new?stage=dpo")
+    expect(tab.get_by_label("Name")).to_have_value("tuned")
+    expect(tab.get_by_label("Margin clamp")).to_have_value("20")
+    expect(tab.get_by_label("Margin clamp")).to_be_visible()
