@@ -16,8 +16,8 @@ from training.config import GROUPS, STAGES, SftConfig, parse_config
 MINIMAL = {"model": "new:tiny", "dataset": "data:chats"}
 
 
-def field(name: str) -> forms.FormField:
-    return next(each for group in forms.form_groups(SftConfig) for each in group.fields if each.name == name)
+def field(name: str, stage: str = "sft") -> forms.FormField:
+    return next(each for group in forms.form_groups(STAGES[stage]) for each in group.fields if each.name == name)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -38,11 +38,15 @@ def test_controls_follow_from_types() -> None:
     assert field("max_steps").control == "number" and field("max_steps").optional and field("max_steps").whole
     assert field("learning_rate").bounds == "above 0 to 1"
     assert field("adam_beta1").bounds == "0 to below 1"
+    assert field("reference_model", "dpo").offers == "models" and field("reference_model", "dpo").optional
+    assert field("loss", "dpo").choices == ("sigmoid", "sigmoid_norm", "ipo")
+    assert field("label_smoothing", "dpo").bounds == "0 to below 0.5"
 
 
-def test_a_form_sent_as_it_came_is_the_default_config() -> None:
-    texts = forms.texts(SftConfig, MINIMAL)
-    assert config_of(Draft("sft", texts)) == parse_config({"stage": "sft", **MINIMAL})
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_form_sent_as_it_came_is_the_default_config(stage: str) -> None:
+    texts = forms.texts(STAGES[stage], MINIMAL)
+    assert config_of(Draft(stage, texts)) == parse_config({"stage": stage, **MINIMAL})
 
 
 def test_what_is_left_empty_is_none_where_the_field_may_be_none_and_the_default_elsewhere() -> None:
@@ -69,25 +73,32 @@ ODD = {
     **MINIMAL, "learning_rate": 5e-6, "sample_prompts": ["It's 5 o'clock; what: now?", "#2"], "max_grad_norm": None,
     "packing": False, "lora_rank": 8,
 }  # fmt: skip
+ODD_DPO = {
+    "model": "run:sft?checkpoint=last", "reference_model": "run:other/sft", "dataset": ["data:a", "data:b@2"],
+    "beta": 0.015, "margin_clamp": 20, "beta_warmup_steps": 100, "label_smoothing": 0.1,
+}  # fmt: skip
+ODDITIES = pytest.mark.parametrize(("stage", "content"), [("sft", ODD), ("dpo", ODD_DPO)])
 
 
-def test_the_command_line_says_the_same_as_the_form() -> None:
+@ODDITIES
+def test_the_command_line_says_the_same_as_the_form(stage: str, content: dict[str, object]) -> None:
     import shlex
 
-    draft = Draft("sft", ODD, "odd", "exp")
+    draft = Draft(stage, content, "odd", "exp")
     words = shlex.split(as_command(draft, config_of(draft)).replace("\\\n", " "))
-    assert words[:4] == ["preflab", "launch", "--stage", "sft"]
+    assert words[:4] == ["preflab", "launch", "--stage", stage]
     assert words[4:8] == ["--name", "odd", "--experiment", "exp"]
     sets = parse_sets([text for flag, text in itertools.pairwise(words) if flag == "--set"], example="")
-    assert parse_config({"stage": "sft", **sets}) == config_of(draft)
+    assert parse_config({"stage": stage, **sets}) == config_of(draft)
 
 
-def test_the_yaml_says_the_same_as_the_form() -> None:
-    draft = Draft("sft", ODD, "odd", "exp")
+@ODDITIES
+def test_the_yaml_says_the_same_as_the_form(stage: str, content: dict[str, object]) -> None:
+    draft = Draft(stage, content, "odd", "exp")
     text = as_yaml(draft, config_of(draft))
     assert spec.plan(spec.parse_yaml(text))[0].config == config_of(draft)
     again = from_yaml(text)
-    assert (again.stage, again.name, again.experiment) == ("sft", "odd", "exp")
+    assert (again.stage, again.name, again.experiment) == (stage, "odd", "exp")
     assert config_of(again) == config_of(draft)
 
 
