@@ -56,7 +56,7 @@ class PairForward:
         batch = self._lay(pairs, chosen)
         states = self.forward.states(batch, batch.ends)
         score: Any = self.model.score
-        rewards: Tensor = score(states.to(next(score.parameters()).dtype))
+        rewards: Tensor = score(states.to(score.weight.dtype))
         return rewards.float().view(-1, 2)
 
     def _lay(self, pairs: PairSet, chosen: Sequence[int]) -> Packed | Padded:
