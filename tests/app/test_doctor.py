@@ -44,6 +44,15 @@ def test_a_home_that_cannot_be_written_is_named(settings):
         home.chmod(0o700)
 
 
+def test_what_runs_share_is_weighed_and_said_to_be_spare(settings):
+    assert "deleted" not in doctor.disk(settings).detail
+    folder = settings.shared_folder / "reference"
+    folder.mkdir()
+    (folder / "a.npz").touch()
+    os.truncate(folder / "a.npz", 300_000_000)
+    assert f"{settings.shared_folder} holds 0.3 GB that can be deleted at any time." in doctor.disk(settings).detail
+
+
 def test_a_nearly_full_disk_is_named(settings):
     assert not doctor.disk(settings.model_copy(update={"min_free_disk_bytes": 1 << 60})).ok
 
