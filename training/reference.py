@@ -62,7 +62,7 @@ class Reference:
     def visiting(self) -> Iterator[PairForward]:
         """The reference on the device, for as long as the block lasts."""
         self._loaded = self._loaded or self.open()
-        model = self._loaded.model
+        model: Any = self._loaded.model
         at_rest = self._loaded.source_dtype if self.device.is_gpu else torch.float32
         model.to(device=self.device.torch, dtype=torch.bfloat16 if self.half_weights else torch.float32)
         model.eval()

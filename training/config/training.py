@@ -28,7 +28,7 @@ class TrainingConfig(StageConfig):
     )  # fmt: skip
     max_length: int = setting(
         512, title="Longest example", unit="tokens", group="Data", ge=8, le=131_072, right="512",
-        help="What is longer is cut at the end; how many were is counted and shown.",
+        help="What is longer is cut at the end; how many were is counted and shown. A pair: the prompt with either answer.",
     )  # fmt: skip
 
     epochs: float = setting(
@@ -41,7 +41,7 @@ class TrainingConfig(StageConfig):
     )  # fmt: skip
     batch_size: int = setting(
         32, title="Batch size", unit="examples", group="Optimisation", ge=1, le=65_536, right="32",
-        help="Examples per optimizer step. Split into what fits the device, automatically.",
+        help="Examples per optimizer step: chats, texts, or pairs of answers. Split into what fits the device, automatically.",
     )  # fmt: skip
     micro_batch_size: int | None = setting(
         None, title="Micro-batch size", unit="examples", group="Machine", ge=1, le=65_536, rare=True, right="4",
