@@ -110,8 +110,8 @@ def reference_logprobs(
     if not count:
         journal.log(f"The reference's log-probabilities of all {total:,} pairs are kept from an earlier run.")
         return [store.find(each) for each in keys]
-    known = f"; {total - count:,} are kept from earlier runs" if count < total else ""
-    journal.log(f"The reference reads {count:,} pairs{known}.")
+    known = f"{count:,} of {total:,} pairs; the others are known" if count < total else f"{count:,} pairs"
+    journal.log(f"The reference reads {known}.")
     journal.status("reading with the reference")
     done, throttle = 0, Throttle()
     with reference.visiting() as forward:
