@@ -18,6 +18,7 @@ from training.config import DpoConfig
 from training.data.pairs import PairSet
 from training.device import Device, is_out_of_memory
 from training.errors import OutOfMemory, Stopped
+from training.failpoints import failpoint
 from training.files import disk_errors
 from training.journal import Journal
 from training.loading import Loaded
@@ -121,6 +122,7 @@ def reference_logprobs(
                 values, limit = _logprobs(forward, pairs, shard, limit, stop)
                 with disk_errors("the reference's log-probabilities"):
                     store.add([names[index] for index in shard], values)
+                failpoint("after_reference_shard")
                 done += len(shard)
                 if throttle.ready() or done == count:
                     journal.progress("reading with the reference", done, count, "pairs")

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.minihub import MiniHub
-from tests.training.small import EXACT, logs, make_run, metrics, records
+from tests.training.small import EXACT, logs, make_run, metrics, records, write_pairs
 from training.errors import Exit
 from training.rundir import RunDir
 
@@ -233,3 +233,30 @@ def test_so_does_one_that_is_killed_at_any_moment(
     assert end(start(run_dir))[0] == Exit.FINISHED
     same(run_dir, uninterrupted)
     assert {record.attempt for record in records(run_dir)} <= {1, 2, 3, 4}
+
+
+PREFERRING: dict[str, Any] = {
+    "stage": "dpo", "max_steps": 40, "eval_every": 2, "save_every": 3, "micro_batch_size": 3, "sample_count": 1,
+    "sample_every": 4, "beta_warmup_steps": 8, "margin_clamp": 5.0, "learning_rate": 0.1, "early_stopping_patience": 3,
+}  # fmt: skip
+
+
+@pytest.mark.long
+def test_a_killed_dpo_run_makes_the_same_curve_through_its_warm_up_to_its_early_stop(
+    small_model: Path, tmp_path: Path
+) -> None:
+    data = write_pairs(tmp_path / "pairs.jsonl")
+    whole, _ = make_run(tmp_path / "whole", small_model, data, **PREFERRING)
+    assert end(start(whole))[0] == Exit.FINISHED
+    assert "Stopped early" in logs(whole)
+    last = max(step for step, key in metrics(whole) if key == "loss")
+    assert 4 < last < 40
+    # In the reference's pass, in the warm-up, and in the step before the last.
+    kills = ("after_reference_shard:1", "after_step:1", "after_step:4", f"after_step:{last - 4}")
+    for attempt, failpoint in enumerate(kills, 1):
+        run_dir, _ = make_run(tmp_path / "run", small_model, data, attempt=attempt, **PREFERRING)
+        assert end(start(run_dir, PREFLAB_FAILPOINT=failpoint))[0] == 137, failpoint
+    run_dir, _ = make_run(tmp_path / "run", small_model, data, attempt=len(kills) + 1, **PREFERRING)
+    assert end(start(run_dir))[0] == Exit.FINISHED
+    same(run_dir, whole)
+    assert "The reference reads 5 of 48 pairs" in logs(run_dir), "what it had read of the others was kept"
