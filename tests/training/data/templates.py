@@ -8,6 +8,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from training.tokenizer import chatml
+
 SPECIALS = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
     "<|eot_id|>", "<s>", "</s>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>",
@@ -108,3 +110,16 @@ def tokenizer_with(template: str | None, eos: str = "<|endoftext|>", bos: str | 
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+CHATML = chatml(tokenizer_with(None))
+MODELS = {
+    # template, end-of-text token, what ends a turn, what the template does to a content
+    "chatml": (CHATML, "<|endoftext|>", "<|im_end|>", str),
+    "qwen2": (QWEN2, "<|im_end|>", "<|im_end|>", str),
+    "llama3": (LLAMA3, "<|eot_id|>", "<|eot_id|>", str.strip),
+    "mistral": (MISTRAL, "</s>", "</s>", str),
+    "gemma": (GEMMA, "<|endoftext|>", "<end_of_turn>", str.strip),
+    "zephyr": (ZEPHYR, "</s>", "</s>", str),
+    "blocks": (BLOCKS, "<|endoftext|>", "<|im_end|>", str),
+}

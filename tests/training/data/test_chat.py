@@ -10,14 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.data import templates
-from tests.training.data.templates import tokenizer_with
+from tests.training.data.templates import CHATML, MODELS, tokenizer_with
 from training.data.chat import ChatTemplate
 from training.data.encoding import chat_template, encode_examples
 from training.data.examples import Example
 from training.errors import DataError
-from training.tokenizer import chatml
-
-CHATML = chatml(tokenizer_with(None))
 
 
 def chat(*contents: str, system: str | None = None) -> list[Any]:
@@ -30,17 +27,6 @@ def scored_text(messages: list[Any], tokenizer: Any) -> str:
     ids, scored = encode_examples([Example(messages=messages)], tokenizer, 100_000)[0]
     return tokenizer.decode(ids[scored], skip_special_tokens=False)
 
-
-MODELS = {
-    # template, end-of-text token, what ends a turn, what the template does to a content
-    "chatml": (CHATML, "<|endoftext|>", "<|im_end|>", str),
-    "qwen2": (templates.QWEN2, "<|im_end|>", "<|im_end|>", str),
-    "llama3": (templates.LLAMA3, "<|eot_id|>", "<|eot_id|>", str.strip),
-    "mistral": (templates.MISTRAL, "</s>", "</s>", str),
-    "gemma": (templates.GEMMA, "<|endoftext|>", "<end_of_turn>", str.strip),
-    "zephyr": (templates.ZEPHYR, "</s>", "</s>", str),
-    "blocks": (templates.BLOCKS, "<|endoftext|>", "<|im_end|>", str),
-}
 
 # Contents begin and end with a letter: where they begin with white space, it may share a token with the header.
 words = st.text(st.characters(codec="utf-8", exclude_characters="<|>\0\ufdd0\ufdd1"), max_size=40).map(

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.config import STAGES
 from training.data.examples import Example, Pair, pair_flaw
-from training.data.formats import read_rows, scan
+from training.data.formats import check_kind, read_rows, scan
 from training.data.lines import MAX_ROW, BadRow, RowError, numbered_lines, parse_row
-from training.data.rows import as_example, as_pair, split_preference
+from training.data.rows import as_example, as_pair
 from training.errors import DataError
 
 USER = {"role": "user", "content": "Hi"}
@@ -93,9 +94,89 @@ def test_equal_answers_keep_the_answer_out_of_the_prompt() -> None:
 
 
 def test_answers_of_several_turns_begin_where_they_part() -> None:
-    other = [USER, ANSWER, USER, {"role": "assistant", "content": "Other."}]
-    row = {"chosen": [USER, ANSWER, USER, ANSWER], "rejected": other}
-    assert as_pair(row) == pair([USER, ANSWER, USER], [ANSWER], other[3:])
+    row = {"chosen": [USER, ANSWER, USER, ANSWER], "rejected": [USER, ANSWER, USER, NO]}
+    assert as_pair(row) == pair([USER, ANSWER, USER], [ANSWER], [NO])
+    longer = {"prompt": [USER], "chosen": [ANSWER, USER, ANSWER], "rejected": [NO]}
+    assert as_pair(longer) == pair([USER], [ANSWER, USER, ANSWER], [NO])
+
+
+def test_messages_of_a_pair_lose_all_fields_but_role_and_content() -> None:
+    row = {"prompt": [{**USER, "id": 1}], "chosen": [{**ANSWER, "score": 5.0}], "rejected": "No."}
+    assert as_pair(row) == pair([USER], [ANSWER], [NO])
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+OTHER = {"role": "user", "content": "Ho"}
+CHATS = {"chosen": [SYSTEM, USER, ANSWER, OTHER, ANSWER], "rejected": [SYSTEM, USER, ANSWER, OTHER, NO]}
+
+
+@pytest.mark.parametrize("prompt", ["Hi", " Hi\n", "Ho", [OTHER], [SYSTEM], [SYSTEM, USER], CHATS["chosen"][:4], None])
+def test_a_prompt_that_stands_in_the_beginning_of_both_answers_is_that_beginning(prompt: Any) -> None:
+    assert as_pair({**CHATS, "prompt": prompt}) == pair([SYSTEM, USER, ANSWER, OTHER], [ANSWER], [NO])
+
+
+FLAWED: dict[str, tuple[dict[str, Any], str]] = {
+    "equal": ({"prompt": "Hi", "chosen": "Hello.", "rejected": " Hello.\n"}, "equal"),
+    "equal chats": ({"prompt": "Hi", "chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}, "equal"),
+    "empty": ({"prompt": "Hi", "chosen": "Hello.", "rejected": ""}, "empty"),
+    "empty turn": ({"chosen": [USER, {"role": "assistant", "content": " "}], "rejected": [USER, ANSWER]}, "empty"),
+    "both empty": ({"prompt": "Hi", "chosen": "", "rejected": ""}, "empty"),
+    "chats of other questions": ({"chosen": [USER, ANSWER], "rejected": [OTHER, NO]}, "prompts differ"),
+    "one of another question than the prompt": ({"prompt": "Hi", "chosen": [USER, ANSWER], "rejected": [OTHER, NO]}, "prompts differ"),
+    "both of another question than the prompt": ({"prompt": "Hey", "chosen": [USER, ANSWER], "rejected": [USER, NO]}, "prompts differ"),
+    "another beginning than the prompt": ({"prompt": [SYSTEM, USER], "chosen": [USER, ANSWER], "rejected": [USER, NO]}, "prompts differ"),
+    "a later question differs": ({"chosen": [USER, ANSWER, USER, ANSWER], "rejected": [USER, ANSWER, OTHER, NO]}, "prompts differ"),
+    "system prompts differ": ({"chosen": [SYSTEM, USER, ANSWER], "rejected": [USER, NO]}, "prompts differ"),
+    "one whole chat beside an answer": ({"prompt": "Hi", "chosen": [USER, ANSWER], "rejected": "No."}, "prompts differ"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FLAWED)
+def test_a_pair_with_nothing_to_learn_is_counted_and_no_error(tmp_path: Path, case: str) -> None:
+    row, flaw = FLAWED[case]
+    facts = scan(write(tmp_path, PREFERENCES["texts"], b"", row, PREFERENCES["texts"], row))
+    assert facts.kind == "preference" and facts.rows == 4
+    assert facts.flaws == {flaw: {"count": 2, "line": 3}}
+    assert pair_flaw(as_pair(row)) == flaw
+
+
+def test_flaws_are_counted_each_on_its_own(tmp_path: Path) -> None:
+    rows = [FLAWED["empty"][0], FLAWED["equal"][0], FLAWED["empty turn"][0]]
+    assert scan(write(tmp_path, *rows, *PREFERENCES.values())).flaws == {
+        "empty": {"count": 2, "line": 1},
+        "equal": {"count": 1, "line": 2},
+    }
+    assert scan(write(tmp_path, CHAT)).flaws == {}
+
+
+def test_the_first_rows_alone_can_be_looked_at(tmp_path: Path) -> None:
+    path = write(tmp_path, CHAT, CHAT, b"broken")
+    assert scan(path, rows=2).rows == 2
+    with pytest.raises(BadRow):
+        scan(path, rows=3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "words"),
+    [
+        ("sft", "preference", "mine holds preferences; this stage trains on chats or texts."),
+        ("dpo", "chat", "mine holds chats; this stage trains on preferences."),
+        ("reward", "prompts", "mine holds prompts; this stage trains on preferences."),
+    ],
+)
+def test_a_stage_refuses_data_of_another_kind(stage: str, kind: Any, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_kind("mine", kind, stage)
+    assert caught.value.failure.message == words and caught.value.failure.hint.startswith("Choose a data set of {")
+    for right in STAGES[stage].takes:
+        check_kind("mine", right, stage)  # type: ignore[arg-type]
+
+
+def test_a_row_of_another_kind_is_refused_in_the_same_words() -> None:
+    with pytest.raises(RowError, match="the row is one of the chats; this stage trains on preferences"):
+        as_pair(CHAT)
+    with pytest.raises(RowError, match="the row is one of the preferences; this stage trains on chats or texts"):
+        as_example(PREFERENCES["texts"])
 
 
 def test_examples_are_read_in_order_and_up_to_a_number(tmp_path: Path) -> None:
@@ -168,6 +249,10 @@ FILES = {
     "UTF-16 with mark": (json.dumps(CHAT).encode("utf-16"), "is text in UTF-16"),
     "UTF-16 without mark": (json.dumps(CHAT).encode("utf-16-le"), "is text in UTF-16"),
     "UTF-16 the other way": (json.dumps(CHAT).encode("utf-16-be"), "is text in UTF-16"),
+    "only pairs with nothing to learn": (
+        b'{"prompt": "a", "chosen": "b", "rejected": "b"}\n{"prompt": "a", "chosen": "b", "rejected": ""}\n',
+        "holds only pairs with nothing to learn (equal, empty)",
+    ),
     "only empty texts": (b'{"text": ""}\n{"text": "  "}\n', "holds only empty texts"),
 }  # fmt: skip
 
@@ -322,6 +407,17 @@ def test_any_row_is_read_or_refused_in_a_sentence(value: Any) -> None:
         assert isinstance(error, RowError) or "Integer exceeds" in str(error) or "surrogates" in str(error)
         return
     assert (example.messages is None) != (example.text is None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(json_values, json_values, json_values)
+def test_any_preference_is_read_or_refused_in_a_sentence(prompt: Any, chosen: Any, rejected: Any) -> None:
+    try:
+        found = as_pair({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    except RowError as error:
+        assert error.message.endswith(".") and error.hint
+        return
+    assert found.chosen and found.rejected and (found.prompt or pair_flaw(found) == "prompts differ")
 
 
 @settings(max_examples=200, deadline=None)
