@@ -27,6 +27,7 @@ from training.references import parse_reference
 from training.rundir import ResolvedInput, RunDir, RunFile
 from training.throttle import Throttle
 from training.tokenizer import load_tokenizer, train_tokenizer
+from training.words import were
 
 Prepared = PreparedData[TokenSet]
 PreparedPairs = PreparedData[PairSet]
@@ -99,10 +100,10 @@ def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunD
     """Read, split and tokenize the run's examples, or take what an earlier attempt made of them."""
     prepared = _once(TokenSet, config, run, run_dir, lambda: _prepare_examples(config, run, source, run_dir, journal))
     train, held_back = prepared.train, prepared.held_back
-    _report(prepared, "examples", config.max_length, journal)
+    _report(prepared, "example", config.max_length, journal)
     empty = train.empty + held_back.empty
     if empty:
-        journal.log(f"{empty:,} examples were left out: nothing of them was to be learnt.", "warning")
+        journal.log(f"{were(empty, 'example')} left out: nothing there was to be learnt.", "warning")
     return prepared
 
 
@@ -111,11 +112,11 @@ def prepare_pairs(
 ) -> PreparedPairs:
     """Read, split and tokenize the run's pairs, or take what an earlier attempt made of them."""
     prepared = _once(PairSet, config, run, run_dir, lambda: _prepare_pairs(config, run, source, run_dir, journal))
-    _report(prepared, "pairs", config.max_length, journal)
+    _report(prepared, "pair", config.max_length, journal)
     too_long = prepared.train.too_long + prepared.held_back.too_long
     if too_long:
         journal.log(
-            f"{too_long:,} pairs were left out: their prompts leave no room for an answer in {config.max_length:,} tokens.",
+            f"{were(too_long, 'pair')} left out: the prompt leaves no room for an answer in {config.max_length:,} tokens.",
             "warning",
         )
     return prepared
@@ -208,15 +209,15 @@ def _report(prepared: PreparedData[T], noun: str, max_length: int, journal: Jour
     scored = int(train.scored.sum())
     eval_words = f"{len(held_back):,} are held back for eval" if len(held_back) else "none are held back for eval"
     journal.log(
-        f"{len(train):,} {noun} to train on, with {len(train.ids):,} tokens, {scored:,} of them scored; {eval_words}."
+        f"{len(train):,} {noun}s to train on, with {len(train.ids):,} tokens, {scored:,} of them scored; {eval_words}."
     )
     cut, lost = train.truncated + held_back.truncated, train.tokens_cut + held_back.tokens_cut
     if not cut:
-        journal.log(f"No {noun.removesuffix('s')} is longer than {max_length:,} tokens: nothing was cut.")
+        journal.log(f"No {noun} is longer than {max_length:,} tokens: nothing was cut.")
         return
     share = lost / (lost + len(train.ids) + len(held_back.ids))
     journal.log(
-        f"{cut:,} {noun} are longer than {max_length:,} tokens and were cut at the end: "
+        f"{were(cut, noun)} longer than {max_length:,} tokens and cut at the end: "
         f"{lost:,} tokens ({share:.1%}) were lost.",
         "warning",
     )

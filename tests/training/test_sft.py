@@ -444,7 +444,7 @@ def test_plain_text_is_learnt_on_every_token(small_model: Path, tmp_path: Path) 
 def test_what_truncation_did_is_told(small_model: Path, small_data: Path, tmp_path: Path) -> None:
     run_dir, run = make_run(tmp_path, small_model, small_data, max_length=40)
     train(run_dir, run)
-    assert "longer than 40 tokens and were cut at the end" in logs(run_dir)
+    assert "longer than 40 tokens and cut at the end" in logs(run_dir)
 
 
 def refused(

@@ -22,13 +22,14 @@ from training.journal import Journal
 from training.references import Reference, parse_reference
 from training.rundir import ResolvedInput
 from training.throttle import Throttle
+from training.words import were
 
 NAMED_LINES = 5  # of those that were left out for one reason
 
 FLAWS: dict[Flaw, str] = {
     "equal": "chosen and rejected say the same",
     "empty": "an answer is empty",
-    "prompts differ": "chosen and rejected answer other prompts",
+    "prompts differ": "chosen and rejected answer different prompts",
 }
 
 T = TypeVar("T", Example, Pair)
@@ -105,8 +106,9 @@ def _without_flaws(name: str, numbered: Numbered[Pair], journal: Journal) -> lis
     for flaw, lines in flawed.items():
         first = ", ".join(f"{line:,}" for line in lines[:NAMED_LINES])
         more = f" and {len(lines) - NAMED_LINES:,} more" if len(lines) > NAMED_LINES else ""
-        pairs = "1 pair was" if len(lines) == 1 else f"{len(lines):,} pairs were"
-        journal.log(f"{name}: {pairs} left out, since {FLAWS[flaw]} (rows {first}{more}).", "warning")
+        rows = "row" if len(lines) == 1 else "rows"
+        said = f"{name}: {were(len(lines), 'pair')} left out, since {FLAWS[flaw]} ({rows} {first}{more})."
+        journal.log(said, "warning")
     return kept
 
 
