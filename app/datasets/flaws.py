@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Flaws = Mapping[str, Mapping[str, int]]
-"""Pairs that training leaves out, by flaw (training.data.examples.Flaw): {"equal": {"count": 12, "line": 3}}."""
+from training.data.examples import FLAWS, Flaw
 
-WORDS = {
-    "equal": "chosen and rejected are equal",
-    "empty": "an answer is empty",
-    "prompts differ": "chosen and rejected answer different prompts",
-}
+Flaws = Mapping[Flaw, Mapping[str, int]]
+"""Pairs that training leaves out, by flaw (training.data.examples.Flaw): {"equal": {"count": 12, "line": 3}}."""
 
 
 def flaws_of(facts: Mapping[str, Any]) -> Flaws:
@@ -30,7 +26,7 @@ def in_words(flaws: Flaws) -> list[str]:
     return [_sentence(flaw, each["count"], each["line"]) for flaw, each in flaws.items()]
 
 
-def _sentence(flaw: str, count: int, line: int) -> str:
+def _sentence(flaw: Flaw, count: int, line: int) -> str:
     if count == 1:
-        return f"1 pair will be left out: {WORDS[flaw]} (line {line:,})."
-    return f"{count:,} pairs will be left out: {WORDS[flaw]} (first: line {line:,})."
+        return f"1 pair will be left out: {FLAWS[flaw]} (line {line:,})."
+    return f"{count:,} pairs will be left out: {FLAWS[flaw]} (first: line {line:,})."

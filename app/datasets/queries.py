@@ -10,13 +10,12 @@ from typing import Any
 from sqlalchemy import Text, cast
 from sqlmodel import Session, col, select
 
-from app.datasets.flaws import WORDS
 from app.errors import NotFound
 from app.models import Dataset, Experiment, Run
 from app.runs.inputs import dataset_path
 from app.settings import Settings
 from training.config import STAGES
-from training.data.examples import Message, pair_flaw
+from training.data.examples import FLAWS, Message, pair_flaw
 from training.data.lines import RowError, numbered_lines, parse_row
 from training.data.rows import split_preference
 
@@ -94,7 +93,7 @@ def as_pair(row: dict[str, Any]) -> ShownPair | None:
     return ShownPair(
         pair.prompt,
         [(side, sum(len(turn["content"]) for turn in turns), turns) for side, turns in answers],
-        WORDS[flaw] if flaw else "",
+        FLAWS[flaw] if flaw else "",
     )
 
 

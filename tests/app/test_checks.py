@@ -103,7 +103,7 @@ def test_flaws_of_pairs_are_a_warning_with_their_first_line(
     rows = [PREFERENCE, equal, PREFERENCE, equal, {**PREFERENCE, "rejected": " "}]
     file = add(database, settings, tmp_path, "flawed", rows)
     sentence = (
-        "2 pairs will be left out: chosen and rejected are equal (first: line 2)."
+        "2 pairs will be left out: chosen and rejected say the same (first: line 2)."
         " 1 pair will be left out: an answer is empty (line 5)."
     )
     for text in ("data:flawed", f"path:{file}"):
@@ -276,7 +276,7 @@ def test_the_panel_counts_the_pairs_that_are_left_and_says_which_are_not(
     body = {"stage": "dpo", "config": {"model": "hf:me/chat", "dataset": "data:flawed", "eval_fraction": "0.1"}}
     answer = script.post("/api/v1/runs/check", json=body).json()
     assert answer["plan"][0] == {"label": "pairs", "value": "81", "note": "and 9 held back for eval"}
-    assert answer["warnings"]["dataset"].startswith("10 pairs will be left out: chosen and rejected are equal")
+    assert answer["warnings"]["dataset"].startswith("10 pairs will be left out: chosen and rejected say the same")
 
 
 def test_the_form_offers_what_fits_its_stage(

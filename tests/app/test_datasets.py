@@ -250,7 +250,7 @@ def test_pairs_are_shown_as_a_prompt_and_two_answers_with_their_lengths(browser,
         r'<div data-side="(\w+)"><h3>(\w+) <small>(\d+) characters</small></h3><p>.*?>(.*?)</span>', page
     )
     assert sides[:2] == [("chosen", "chosen", "12", "Hello there!"), ("rejected", "rejected", "5", "What?")]
-    assert page.count("Left out of training: chosen and rejected are equal.") == 1
+    assert page.count("Left out of training: chosen and rejected say the same.") == 1
     assert "/runs/new?stage=dpo&amp;dataset=data:prefs@1" in page
 
 
@@ -265,7 +265,7 @@ def test_answers_that_repeat_their_prompt_are_shown_without_it(browser, put):
 def test_flaws_of_pairs_are_told_by_every_face(browser, put, tmp_path):
     found = put(PAIR + SAME * 3, name="prefs")
     assert found.facts["flaws"] == {"equal": {"count": 3, "line": 2}}
-    sentence = "3 pairs will be left out: chosen and rejected are equal (first: line 2)."
+    sentence = "3 pairs will be left out: chosen and rejected say the same (first: line 2)."
     assert sentence in browser.get("/datasets/prefs", headers={"Accept": "text/html"}).text
     (tmp_path / "again.jsonl").write_bytes(PAIR + SAME * 3)
     done = preflab("import", "dataset", str(tmp_path / "again.jsonl"), "--name", "again")

@@ -141,7 +141,7 @@ def test_a_dpo_run_is_launched_on_an_uploaded_file_of_pairs(tab: Page, house: Ho
     )
     expect(tab.get_by_label("Dataset")).to_have_value("data:prefs@1")
     expect(tab.locator("#h-dataset")).to_have_text(
-        "2 pairs will be left out: chosen and rejected are equal (first: line 49)."
+        "2 pairs will be left out: chosen and rejected say the same (first: line 49)."
     )
     expect(tab.locator("#h-model")).to_contain_text("DPO from a fresh model teaches little")
     expect(tab.locator("#plan")).to_contain_text("kept for later runs")

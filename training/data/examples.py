@@ -8,6 +8,13 @@ from typing import Literal, TypedDict
 Flaw = Literal["equal", "empty", "prompts differ"]
 """Why a pair teaches nothing: chosen and rejected say the same; one of them says nothing; they answer other prompts."""
 
+FLAWS: dict[Flaw, str] = {
+    "equal": "chosen and rejected say the same",
+    "empty": "an answer is empty",
+    "prompts differ": "chosen and rejected answer different prompts",
+}
+"""Each flaw in words."""
+
 
 class Message(TypedDict):
     """One turn of a chat."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from training.config import STAGES
+from training.data.examples import Flaw
 from training.data.lines import BadRow, RowError, RowProblem, numbered_lines, parse_row
 from training.data.rows import NOUNS, Kind, Row, check_row, wrong_kind
 from training.errors import DataError
@@ -40,7 +41,7 @@ class DatasetFacts:
     longest_line: int
     duplicates: int  # rows whose content an earlier row has (among the first MOST_COMPARED)
     empty: int  # texts without a word: skipped in training
-    flaws: dict[str, dict[str, int]] = field(default_factory=dict)
+    flaws: dict[Flaw, dict[str, int]] = field(default_factory=dict)
     """Pairs with nothing to learn, left out of training: {"equal": {"count": 12, "line": 3}}, the first line."""
 
 
@@ -97,7 +98,7 @@ class _Tally:
         self.kind: Kind | None = None
         self.first = self.rows = self.characters = self.longest = self.longest_line = self.empty = 0
         self.roles: Counter[str] = Counter()
-        self.flaws: dict[str, dict[str, int]] = {}
+        self.flaws: dict[Flaw, dict[str, int]] = {}
         self.hashes = array("q")
 
     def add(self, number: int, row: Row) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from training.commits import Commits
-from training.data.examples import Example, Flaw, Pair, pair_flaw
+from training.data.examples import FLAWS, Example, Flaw, Pair, pair_flaw
 from training.data.formats import check_kind, read_rows, scan
 from training.data.lines import RowError, data_files
 from training.data.rows import as_example, as_pair
@@ -25,12 +25,6 @@ from training.throttle import Throttle
 from training.words import were
 
 NAMED_LINES = 5  # of those that were left out for one reason
-
-FLAWS: dict[Flaw, str] = {
-    "equal": "chosen and rejected say the same",
-    "empty": "an answer is empty",
-    "prompts differ": "chosen and rejected answer different prompts",
-}
 
 T = TypeVar("T", Example, Pair)
 Numbered = Iterable[tuple[int, T]]
