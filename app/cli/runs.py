@@ -13,6 +13,7 @@ from app.errors import Invalid
 from app.experiments import service as experiments
 from app.models import Experiment, Run
 from app.runs import files, service, states
+from app.runs.health.of_run import health_of
 
 runs = typer.Typer(help="List, show, stop, resume, retry, clone and delete runs.", rich_markup_mode=None)
 
@@ -94,12 +95,14 @@ def last(run: Run, key: str) -> str:
 
 @runs.command("show")
 def show(run: RunName, as_json: AsJson = False) -> None:
-    """One run: its config, its state, the last and best of each metric, and why it failed."""
+    """One run: its config, its state, what its curves say, the last and best of each metric, and why it failed."""
     with bench() as here, here.database.read() as session:
         found = the_run(session, run)
         owner = experiments.get(session, found.experiment_id).name
+        findings = health_of(session, found)
     content = {**summary(found, owner), "config": found.config, "phase": found.phase, "notes": found.notes}
     content["metrics"] = {key: best(key, values) for key, values in sorted(found.summary.items())}
+    content["health"] = [vars(each) for each in findings]
     content["bad_lines"] = found.bad_lines
     content["directory"] = str(here.settings.run_folder(found.id or 0))
     if as_json:
@@ -112,6 +115,10 @@ def show(run: RunName, as_json: AsJson = False) -> None:
         f"  step {steps(found) or found.step}, attempt {found.attempt}, started {moment(found.started_at) or 'not yet'}"
     )
     print(f"  {content['directory']}\n")
+    for each in findings:
+        print(f"{each.level}: {each.title}. {each.sentence}" + (f"\n  {each.advice}" if each.advice else ""))
+    if findings:
+        print()
     metrics = content["metrics"].items()
     rows = [[key, *(f"{value[part]}" for part in ("last", "best", "step"))] for key, value in metrics]
     table(["metric", "last", "best", "at step"], rows, "It has measured nothing yet.")

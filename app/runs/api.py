@@ -11,13 +11,15 @@ from pydantic import BaseModel, Field
 from sqlmodel import Session, select
 
 from app.auth import Role, require
-from app.charts.figures import charts_for, figure
+from app.charts.catalogue import charts_for
+from app.charts.figures import figure
 from app.errors import Invalid, NotFound
 from app.experiments import service as experiments
 from app.models import Experiment, Run
 from app.runs import draft as drafts
 from app.runs import files, forms, queries, samples, series, service
 from app.runs.folder import usage
+from app.runs.health.of_run import health_of
 from app.web import database, settings
 from training.config import STAGES
 
@@ -185,12 +187,22 @@ def run_series(request: Request, run_id: int, keys: str = "") -> dict[str, Any]:
     """A run's curves, thinned to about 2,000 points each, their charts, and the cursor from which events go on."""
     wanted = [key for key in keys.split(",") if key]
     with database(request).read() as session:
-        service.get(session, run_id)
+        run = service.get(session, run_id)
+        stage, loss = run.stage, str(run.config.get("loss"))
         metrics, cursor = series.read(session, run_id)
     answer = series.as_json(metrics, cursor, wanted)
     colour = f"run-{queries.colour(run_id)}"
-    answer["charts"] = [figure(chart, answer["series"], colour) for chart in charts_for(list(answer["series"]))]
+    charts = charts_for(list(answer["series"]), stage, loss)
+    answer["charts"] = [figure(chart, answer["series"], colour) for chart in charts]
     return answer
+
+
+@api.get("/runs/{run_id}/health", dependencies=VIEWER)
+def run_health(request: Request, run_id: int) -> dict[str, Any]:
+    """What the curves say (docs/health.md): findings, the worst first."""
+    with database(request).read() as session:
+        found = health_of(session, service.get(session, run_id))
+    return {"rows": [vars(each) for each in found]}
 
 
 @api.get("/runs/{run_id}/events", dependencies=VIEWER)

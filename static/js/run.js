@@ -2,6 +2,7 @@
 
 import { ApiError, call } from "./api.js";
 import { Charts } from "./charts.js";
+import { Health } from "./health.js";
 import { RunStream, leave } from "./live.js";
 import { Log } from "./log.js";
 import { Samples } from "./samples.js";
@@ -13,6 +14,7 @@ import { count, duration, short, showTimes } from "./words.js";
 const id = Number(document.getElementById("live").dataset.run);
 const at = (name) => document.getElementById(name);
 const PACE = 30; // steps over which the pace is measured
+const GRACE = 300; // milliseconds that the charts wait for what they say, so that nothing moves when it comes
 
 // ---- progress
 
@@ -130,8 +132,10 @@ async function start() {
   const [loaded, rows] = await load();
   series = new Series(loaded);
   const charts = new Charts(at("charts"), JSON.parse(at("themes").textContent), series);
+  const health = new Health(id, at("health"), charts);
+  if (loaded.charts.length) await Promise.race([health.ask(), new Promise((resolve) => setTimeout(resolve, GRACE))]);
   charts.show(loaded.charts);
-  at("controls").hidden = !loaded.charts.length;
+  at("health").hidden = at("controls").hidden = !loaded.charts.length;
   wire(charts);
   log.add(rows);
   const loss = series.curves.get("loss");
@@ -147,24 +151,28 @@ async function start() {
   showAttempt();
   at("live").dataset.step = loss?.step.at(-1) ?? "";
   if (loaded.cursor > headEvent()) redraw(); // what happened before the cursor, the stream does not tell
-  new RunStream({ [id]: loaded.cursor }, (events) => take(events, charts));
+  new RunStream({ [id]: loaded.cursor }, (events) => take(events, charts, health));
   globalThis.preflab = { series, log }; // for the curious, and for tests
 }
 
-async function take(events, charts) {
+async function take(events, charts, health) {
   let added = false;
   const fresh = [];
   for (const event of events) {
     if (event.kind === "metrics") {
       at("live").dataset.step = event.step;
       fresh.push(...series.add(event));
+      health.take(event.body);
       added = true;
     }
     takeProgress(event);
   }
   log.add(events);
   samples.add(events);
-  if (events.some((event) => event.kind === "state")) redraw();
+  if (events.some((event) => event.kind === "state")) {
+    redraw();
+    health.want(0);
+  }
   if (fresh.length) await listCharts(charts);
   else if (added) charts.soon();
 }
@@ -173,7 +181,7 @@ async function take(events, charts) {
 async function listCharts(charts) {
   try {
     charts.show((await call("GET", `/runs/${id}/series`)).charts);
-    at("controls").hidden = false;
+    at("health").hidden = at("controls").hidden = false;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     setTimeout(() => listCharts(charts), 2000);

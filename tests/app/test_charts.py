@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.charts.figures import charts_for, figure, template, themes
+from app.charts.catalogue import COMMON, LOSS, OWN, charts_for
+from app.charts.figures import figure, template, themes
 from app.charts.tokens import parse_tokens
 from app.runs.series import Metrics, as_json, attempts, curves
 
@@ -117,6 +120,45 @@ def test_only_noisy_curves_are_smoothed() -> None:
     traces = [trace for chart in charts_for(keys) for trace in figure(chart, series, "run-1")["data"]]
     smooth = {trace["meta"]["key"] for trace in traces if trace["meta"]["smooth"]}
     assert smooth == {"loss", "grad_norm", "tokens_per_second", "utilisation"}
+
+
+def drawn(stage: str, *keys: str, loss: str = "sigmoid", value: float = 2.0) -> dict[str, dict[str, Any]]:
+    """The figures of a run with these metrics, by title."""
+    series = {key: {"step": [1, 2], "value": [value, value]} for key in keys}
+    return {chart.title: figure(chart, series, "run-2") for chart in charts_for(keys, stage, loss)}
+
+
+def test_chosen_and_rejected_have_a_colour_each_and_their_evals_are_dotted() -> None:
+    keys = ["eval_logp_rejected", "eval_logp_chosen", "logp_rejected", "logp_chosen"]
+    (made,) = drawn("dpo", *keys).values()
+    traces = {trace["meta"]["key"]: trace for trace in made["data"]}
+    assert [traces[key]["meta"]["token"] for key in keys] == ["ink-2", "run-2", "ink-2", "run-2"]
+    assert [traces[key]["line"]["dash"] for key in keys] == ["dot", "dot", "solid", "solid"]
+    assert [traces[key]["showlegend"] for key in keys] == [False, False, True, True]
+
+
+def test_a_stage_of_pairs_holds_loss_and_accuracy_against_chance() -> None:
+    for stage in ("dpo", "reward"):
+        made = drawn(stage, "loss", "accuracy")
+        assert made["Loss"]["lines"] == [{"value": math.log(2), "label": "chance"}]
+        assert made["Accuracy"]["lines"] == [{"value": 0.5, "label": "chance"}]
+    assert drawn("sft", "loss")["Loss"]["lines"] == []
+    assert drawn("dpo", "loss", loss="ipo")["Loss"]["lines"] == []
+
+
+def test_what_is_constant_is_folded_away_until_it_moves() -> None:
+    assert drawn("dpo", "beta")["Beta"]["minor"]
+    (beta,) = charts_for(["beta"], "dpo")
+    assert not figure(beta, {"beta": {"step": [1, 2], "value": [0.05, 0.1]}}, "run-1")["minor"]
+    assert not drawn("dpo", "kl")["KL to the reference"]["minor"]
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward"])
+def test_every_chart_of_a_stage_says_what_it_shows_and_a_new_metric_gets_one_too(stage: str) -> None:
+    own = [*OWN.get(stage, (LOSS,)), *COMMON]
+    charts = charts_for([*(key for chart in own for key in chart.keys), "odd_one"], stage)
+    assert [chart.title for chart in charts] == [*(chart.title for chart in own), "Odd one"]
+    assert all(chart.help for chart in charts[:-1])
 
 
 def test_templates_take_their_colours_from_the_stylesheet() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 from app.runs.health.answers import read_answers
 from app.runs.health.evidence import Evidence
-from app.runs.health.finding import LEVELS, Finding, at, number, summary
+from app.runs.health.finding import LEVELS, Finding, at, number
 from app.runs.health.loss import LEAST_EVALS, read_loss
 from app.runs.health.pairs import read_pairs
 from app.runs.health.points import HasPoints
 
-__all__ = ["Finding", "read_health", "summary"]
+__all__ = ["Finding", "read_health"]
 
 
 def read_health(
@@ -45,9 +45,9 @@ def _young(run: Evidence) -> list[Finding]:
     if (not len(evals) and not len(run["loss"])) or (len(evals) >= LEAST_EVALS and step > run.warm):
         return []
     start = ""
-    if run.stage == "dpo" and len(run["eval_accuracy"]) and run["eval_accuracy"].start == 0:
-        start = f"At step 0 the model is its reference: margin 0, loss {number(run.chance)}, accuracy 0, since no margin is "
-        start += "above 0 yet. All of them move from here. "
+    if run.stage == "dpo" and len(evals) and not run.setting("reference_model"):
+        start = f"At step 0 the model is its reference: margin 0, loss {number(run.chance)}. The accuracy there says nothing, "
+        start += "since margins of 0 differ by rounding alone. "
     if step <= run.warm:
         what = "beta" if (run.setting("beta_warmup_steps") or 0) >= run.warm else "the learning rate"
         wait = f"{what[0].upper()}{what[1:]} rises until {at(run.warm)}; little moves before."

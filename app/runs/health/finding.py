@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,23 +22,10 @@ class Finding:
     step: int | None = None
 
 
-def summary(findings: Sequence[Finding]) -> str:
-    """All findings in one line, the worst first: "1 warning: overfitting. 1 note: saturated." """
-    parts = []
-    for level in LEVELS[:2]:
-        titles = [each.title[:1].lower() + each.title[1:] for each in findings if each.level == level]
-        if titles:
-            parts.append(f"{len(titles)} {level}{'s' if len(titles) > 1 else ''}: {', '.join(titles)}.")
-    if parts:
-        return " ".join(parts)
-    return "Healthy so far: nothing stands out." if findings else "Nothing to say of these curves yet."
-
-
 def number(value: float) -> str:
-    """Three digits that mean something: 0.574, 12.3, 182."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    """Three digits that mean something: 0.574, 9.82, 12.3, 182."""
+    size = abs(value)
+    return f"{value:,.{0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3}f}"
 
 
 def percent(share: float) -> str:

@@ -122,7 +122,7 @@ def _floor_words(run: Evidence) -> str:
     if run.floor < 0.1:
         return ""
     why = "margin_clamp and beta" if run.setting("margin_clamp") else "label_smoothing"
-    return f" With these {why} it cannot fall below {number(run.floor)}."
+    return f" With this {why} it cannot fall below {number(run.floor)}."
 
 
 def _falling(run: Evidence) -> Finding | None:

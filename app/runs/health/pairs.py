@@ -179,7 +179,7 @@ def _likelihood(run: Evidence) -> Finding | None:
     chosen = f"chosen {_way(found.chosen)}, rejected {_way(found.rejected)}"
     usual = " That both fall is usual for DPO, within bounds." if found.chosen < 0 and found.rejected < 0 else ""
     return Finding(
-        found.metric, "good", "Chosen keeps its probability",
+        found.metric, "good", "Chosen and rejected part",
         f"Since the start, nats an answer: {chosen}. Chosen stood at {number(found.start)}.{usual}", step=found.step,
     )  # fmt: skip
 
