@@ -141,7 +141,7 @@ def as_command(draft: Draft, config: StageConfig) -> str:
         parts.append(f"--name {shlex.quote(draft.name)}")
     if draft.experiment != experiments.PLAYGROUND:
         parts.append(f"--experiment {shlex.quote(draft.experiment)}")
-    for key, value in _flat(changes(config)).items():
+    for key, value in _joined(changes(config)).items():
         text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
         parts.append("--set " + shlex.quote(f"{key}={text.removesuffix('...' + chr(10)).strip()}"))
     return " \\\n  ".join(parts)
@@ -150,6 +150,14 @@ def as_command(draft: Draft, config: StageConfig) -> str:
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """A list of one data set as that data set."""
     return {k: v[0] if k == "dataset" and isinstance(v, list) and len(v) == 1 else v for k, v in values.items()}
+
+
+def _joined(values: dict[str, Any]) -> dict[str, Any]:
+    """Several data sets with commas between, as the form takes them, unless one has a comma in its own name."""
+    names = values.get("dataset", [])
+    return (
+        values if any("," in name for name in names) else {**values, **({"dataset": ",".join(names)} if names else {})}
+    )
 
 
 def from_yaml(text: str) -> Draft:

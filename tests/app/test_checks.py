@@ -279,6 +279,14 @@ def test_the_panel_counts_the_pairs_that_are_left_and_says_which_are_not(
     assert answer["warnings"]["dataset"].startswith("10 pairs will be left out: chosen and rejected say the same")
 
 
+def test_the_command_that_does_the_same_takes_several_data_sets_with_commas(
+    script: TestClient, check: Check, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    add(database, settings, tmp_path, "more", [PREFERENCE] * 5)
+    body = {"stage": "dpo", "config": {"model": "hf:me/chat", "dataset": "data:prefs, data:more"}}
+    assert "--set dataset=data:prefs,data:more" in script.post("/api/v1/runs/check", json=body).json()["command"]
+
+
 def test_the_form_offers_what_fits_its_stage(
     check: Check, browser: TestClient, database: Database, settings: Settings
 ) -> None:
