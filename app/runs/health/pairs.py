@@ -41,13 +41,14 @@ def read_pairs(run: Evidence) -> list[Finding]:
 
 def _ranking(run: Evidence) -> Finding | None:
     evals, train = run["eval_accuracy"].behind(0), run["accuracy"].behind(run.warm)
-    trained = float(train.value[-train.window :].mean()) if len(train) >= train.window else None
     if len(evals) < EVALS:
-        return _saturated(run, trained, None)
+        return _saturated(run, _mean(train, train.window), None)
     accuracy = evals.latest()
+    train = train.upto(evals.last_step)  # what is said changes with an eval, not from step to step
+    spanned = len(train.behind(int(evals.step[-EVALS])))  # the steps that the evals' median is of, too
     return (
-        _gap(run, trained, accuracy)
-        or _saturated(run, trained, accuracy)
+        _gap(run, _mean(train, max(spanned, train.window)), accuracy)
+        or _saturated(run, _mean(train, train.window), accuracy)
         or _beside_chance(run, accuracy, evals.last_step)
         or Finding(
             "eval_accuracy", "good", "Ranks pairs it has not seen",
@@ -55,6 +56,11 @@ def _ranking(run: Evidence) -> Finding | None:
             step=evals.last_step,
         )
     )  # fmt: skip
+
+
+def _mean(train: Points, count: int) -> float | None:
+    """Over the latest `count` steps, where there are so many."""
+    return float(train.value[-count:].mean()) if len(train) >= count else None
 
 
 def half_width(accuracy: float, pairs: int) -> float:
