@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import orjson
+from sqlalchemy import ColumnElement, func, or_
 from sqlmodel import Session, select
 from tsdownsample import MinMaxLTTBDownsampler
 
@@ -19,6 +20,7 @@ Array = npt.NDArray[Any]
 
 POINTS = 2000  # that a curve is thinned to
 NUMBERS = frozenset({int, float})  # what JSON has; it has no NaN, which is written as a text
+EDGE = 4000  # latest events that are never left out
 GAP: Any = object()  # where a record does not have a metric
 TOKENS = "tokens"  # the metric that counts tokens so far: an x-axis
 
@@ -64,8 +66,9 @@ class Curve:
     tokens: list[float | None] = field(default_factory=list)
 
 
-def read(session: Session, run_id: int) -> tuple[list[Metrics], int]:
-    """All metric events of a run, and the number of the last event: where a live stream goes on.
+def read(session: Session, run_id: int, most: int | None = None) -> tuple[list[Metrics], int]:
+    """All metric events of a run, and the number of the last event: where a live stream goes on. Of a run with more
+    than `most` events its steps are thinned to about so many.
 
     Both in one read transaction on SQLite; on Postgres the number is read first, so nothing is left out.
     """
@@ -76,12 +79,26 @@ def read(session: Session, run_id: int) -> tuple[list[Metrics], int]:
         .where(table.run_id == run_id, table.kind == "metrics", table.number <= cursor)
         .order_by(table.number)
     )
+    if most is not None and cursor > most:
+        statement = statement.where(_fewer(table, run_id, cursor, most))
     rows = session.connection().execute(statement).all()
     values = orjson.loads("[" + ",".join([row.body for row in rows]) + "]")
     return [
         Metrics(attempt, time, step or 0, _finite(each))
         for (attempt, time, step, _), each in zip(rows, values, strict=True)
     ], cursor
+
+
+def _fewer(table: Any, run_id: int, cursor: int, most: int) -> ColumnElement[bool]:
+    """Steps from place to place; the first and the latest ones; and all that is not measured at every step."""
+    firsts = select(func.min(table.number)).where(table.run_id == run_id, table.kind == "metrics")
+    return or_(
+        table.step % (2 * cursor // most) == 0,
+        table.step <= EDGE // 10,  # from which rewards are counted
+        table.number > cursor - EDGE,
+        table.number.in_(firsts.group_by(table.attempt)),  # by which `standing` knows what an attempt replaces
+        ~table.body.contains('"loss"'),  # evals and samples
+    )
 
 
 def _finite(values: dict[str, Any]) -> dict[str, float | None]:

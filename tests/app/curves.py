@@ -57,6 +57,14 @@ def settles(start: float, end: float, count: int = EVALS) -> Curve:
     return by_eval([start + (end - start) * min(1.0, n / (count // 2)) for n in range(count)])
 
 
+def fallen(fall: float, grown: float = 30.0, start: float = -200.0) -> dict[str, Curve]:
+    """Log-probabilities of chosen answers that have fallen by so much, and a margin that has grown by so much."""
+    return {
+        "eval_logp_chosen": settles(start, start - fall),
+        "eval_logp_rejected": settles(start, start - fall - grown),
+    }
+
+
 def is_sparse(key: str) -> bool:
     return key.startswith("eval_") or key in SPARSE
 

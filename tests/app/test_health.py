@@ -24,6 +24,7 @@ from tests.app.curves import (
     Shape,
     by_eval,
     by_step,
+    fallen,
     flat,
     healthy,
     of,
@@ -63,14 +64,6 @@ def away(shift: float, margin: float = 0.5) -> dict[str, Curve]:
     sides = {"chosen": shift + margin / 2, "rejected": shift - margin / 2}
     return {f"eval_reward_{side}": settles(0.0, end) for side, end in sides.items()} | {
         "eval_margin": settles(0.0, margin)
-    }
-
-
-def fallen(fall: float, grown: float = 30.0, start: float = -200.0) -> dict[str, Curve]:
-    """Log-probabilities of chosen answers that have fallen by so much, and a margin that has grown by so much."""
-    return {
-        "eval_logp_chosen": settles(start, start - fall),
-        "eval_logp_rejected": settles(start, start - fall - grown),
     }
 
 

@@ -17,13 +17,14 @@ METRICS = (
     "eval_reward_chosen", "eval_reward_rejected", "logp_chosen", "eval_logp_chosen", "eval_logp_rejected", "clamped",
     "kl", "answer_length", "answers_ended", "eval_calibration_error",
 )  # fmt: skip
+MOST = 20_000  # events that are read: half of them of steps from place to place, the others as they come
 HELD_BACK = re.compile(r"([\d,]+) are held back for eval")  # as training/preparation.py says it
 
 
 def health_of(session: Session, run: Run) -> list[Finding]:
     """What a run's curves say."""
     assert run.id is not None
-    metrics, _ = series.read(session, run.id)
+    metrics, _ = series.read(session, run.id, MOST)
     return read_health(run.stage, run.config, series.curves(metrics, METRICS), held_back(session, run.id))
 
 
