@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.runs import health
-from app.runs.health import evidence, of_run, read_health
+from app.runs.health import answers, evidence, loss, of_run, pairs, points, read_health
 from app.runs.series import Curve
 from tests.app.curves import (
     EVALS,
@@ -159,10 +160,10 @@ def test_all_that_can_be_said_has_a_case_or_a_test_of_its_own() -> None:
 def test_a_healthy_run_gets_good_words_alone_with_its_numbers(stage: str) -> None:
     found = read_health(stage, {}, healthy(stage), PAIRS)
     assert {each.level for each in found} == {"good"}
-    loss = next(each for each in found if each.metric == "eval_loss")
+    course = next(each for each in found if each.metric == "eval_loss")
     start, end = (2.5, 1.92) if stage == "sft" else (0.693, 0.602)
-    assert f"fell from {start:g}" in loss.sentence.replace("2.50", "2.5")
-    assert f"to {end}" in loss.sentence
+    assert f"fell from {start:g}" in course.sentence.replace("2.50", "2.5")
+    assert f"to {end}" in course.sentence
 
 
 def test_a_collapsing_dpo_run_is_told_what_it_loses_and_which_settings_help() -> None:
@@ -322,3 +323,18 @@ def test_the_reader_asks_for_no_curve_that_the_database_is_not_asked_for(stage: 
     read_health(stage, {"margin_clamp": 20.0}, Asked({"loss": flat(0.6), "reward_chosen": flat(0)}), PAIRS)
     assert len(asked) > 2
     assert asked <= set(of_run.METRICS)
+
+
+def test_the_page_on_health_has_every_title_and_every_limit_with_its_value() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/health.md").read_text()
+    shown = set(re.findall(r"^\| `([A-Z_]+)` \| ([\d.]+) \|", page, re.MULTILINE))
+    limits = {
+        (name, f"{value:g}" if name != "TO_SIGMA" else str(value))
+        for module in (points, loss, pairs, answers)
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, int | float)
+    }
+    assert shown == limits
+    assert len(limits) > 40
+    for title in titles_in_the_code() - {"Too early to say"}:
+        assert f"| {title} |" in page

@@ -258,7 +258,8 @@ def _calibration(run: Evidence) -> Finding | None:
     if len(errors) < EVALS:
         return None
     error = errors.latest()
-    # A perfect model's error on n pairs in b bins of equal count is about 0.8 sqrt(p (1 - p) b / n), at most this.
+    # A perfect model's error on n pairs in b bins is about 0.8 sqrt(p (1 - p) b / n) where the bins are equally full, and
+    # less elsewhere: at most this.
     allowance = 0.4 * math.sqrt(CALIBRATION_BINS / run.pairs) if run.pairs else 0.05
     if error < CALIBRATION + allowance:
         return None
