@@ -98,6 +98,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], Shape, float, float]] = [
     ("Has not begun to learn", "warning", "dpo", {"loss": "ipo", "beta": 0.1}, of(lambda x: settles(25.0, 25.0 * (1 - x)), "eval_loss"), 0.019, 0.021),
     ("Learns", "good", "sft", {}, of(still_falling, "eval_loss"), 0.021, 0.019),
     ("Has levelled off", "good", "sft", {}, of(still_falling, "eval_loss"), 0.019, 0.021),
+    ("Has levelled off", "good", "sft", {}, of(lambda x: settles(2.5, 2.5 * (1 - x)), "eval_loss"), 0.011, 0.009),
     ("Train loss near 0", "note", "sft", {}, of(flat, "loss"), 0.049, 0.051),
     ("Train loss near 0", "note", "dpo", {}, of(flat, "loss"), 0.049, 0.051),
     ("Loss jumped", "note", "sft", {}, of(burst, "loss"), 1.26, 1.24),
@@ -244,10 +245,27 @@ def test_the_least_loss_follows_from_the_settings(config: dict[str, Any], floor:
     assert evidence.Evidence("dpo", config, {}).floor == pytest.approx(floor, abs=1e-6)
 
 
-def test_one_long_sampling_is_not_growth() -> None:
-    lengths = [40.0] * EVALS
-    lengths[-1] = 90.0
-    assert "Answers grow" not in said("dpo", healthy("dpo") | {"answer_length": by_eval(lengths)})
+def test_one_long_sampling_is_not_growth_and_two_in_a_row_are() -> None:
+    for long, expected in ((1, False), (2, True)):
+        lengths = [40.0] * (EVALS - long) + [90.0] * long
+        found = said("dpo", healthy("dpo") | {"answer_length": by_eval(lengths)})
+        assert ("Answers grow" in found) == expected
+
+
+def test_time_is_given_after_the_warm_up_before_a_word_on_chance_or_a_warning() -> None:
+    still, guessing = {"eval_loss": settles(CHANCE, CHANCE)}, beside_chance(0.5)
+    for warm, level in ((400, "warning"), (401, "note")):
+        assert said("reward", healthy("reward") | still, warmup_steps=warm)["Has not begun to learn"].level == level
+    for warm, expected in ((500, True), (501, False)):
+        found = said("dpo", healthy("dpo") | guessing, beta_warmup_steps=warm)
+        assert ("Not told from chance" in found) == expected
+
+
+def test_a_jump_may_come_back_within_twenty_steps_before_it_is_spoken_of() -> None:
+    for since, expected in ((20, True), (19, False)):
+        last = 3 + since
+        found = said("sft", healthy("sft") | {"loss": burst(1.5, last, STEPS - last)})
+        assert ("Loss jumped" in found) == expected
 
 
 def test_without_the_number_of_pairs_nothing_is_said_of_chance() -> None:
