@@ -1,4 +1,4 @@
-"""References to models, data sets and judges: `hf:`, `run:`, `data:`, `path:`, `new:`, `api:`, `checker`.
+"""References to models, data sets and judges: `hf:`, `run:`, `data:`, `path:`, `new:`, `api:`, `checker`, `held_out`.
 
 No torch here: the web side parses references with this module too.
 """
@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import parse_qsl
 
-Kind = Literal["hf", "run", "data", "path", "new", "api", "checker"]
+Kind = Literal["hf", "run", "data", "path", "new", "api", "checker", "held_out"]
 KINDS: tuple[str, ...] = get_args(Kind)
+BARE = frozenset({"checker", "held_out"})  # kinds that are a word alone
 
 HF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 HF_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 RUN_NAME = re.compile(rf"({NAME.pattern}/)?{NAME.pattern}")
+API_NAME = re.compile(rf"{NAME.pattern}/[A-Za-z0-9][A-Za-z0-9._:/-]{{0,199}}")
 CHECKPOINT = re.compile(r"best|last|[0-9]{1,12}")
 
 OPTIONS: dict[str, frozenset[str]] = {
@@ -34,6 +36,7 @@ FORMS = {
     "new": "new:<shape>",
     "api": "api:<endpoint>/<model>",
     "checker": "checker",
+    "held_out": "held_out",
 }
 
 
@@ -51,8 +54,8 @@ class Reference:
     options: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        if self.kind == "checker":
-            return "checker"
+        if self.kind in BARE:
+            return self.kind
         text = f"{self.kind}:{self.name}"
         if self.version is not None:
             text += f"@{self.version}"
@@ -69,12 +72,12 @@ class Reference:
 def parse_reference(text: str, kinds: Sequence[str] = KINDS) -> Reference:
     """Parse one reference, of one of these kinds. Raises BadReference with a sentence that names the right forms."""
     kind, colon, rest = text.partition(":")
-    if (kind not in kinds) or not (colon or kind == "checker"):
+    if (kind not in kinds) or bool(colon) == (kind in BARE):
         forms = ", ".join(FORMS[each] for each in kinds)
         guess = f" Did you mean path:{text[:200]}?" if text.startswith(("/", "./", "~/")) and "path" in kinds else ""
         raise BadReference(f"“{text[:80]}” cannot stand here.{guess} Use one of: {forms}.")
-    if text == "checker":
-        return Reference("checker", "")
+    if kind in BARE:
+        return Reference(kind, "")  # type: ignore[arg-type]
     if any(ord(character) < 32 for character in text):
         raise BadReference("A reference holds no line break or other control character. Leave it out.")
     if not rest:
@@ -96,7 +99,7 @@ def _split(kind: str, rest: str) -> tuple[str, str | None, dict[str, str]]:
 
 
 def _check(kind: str, name: str, version: str | None, options: dict[str, str]) -> None:
-    patterns = {"hf": HF_NAME, "run": RUN_NAME, "data": NAME, "new": NAME}
+    patterns = {"hf": HF_NAME, "run": RUN_NAME, "data": NAME, "new": NAME, "api": API_NAME}
     if (kind in patterns and not patterns[kind].fullmatch(name)) or (kind == "hf" and (".." in name or "--" in name)):
         raise BadReference(f"“{name[:80]}” is no {kind}: name. The form is {FORMS[kind]}.")
     if kind == "hf" and version is not None and (not HF_REVISION.fullmatch(version) or ".." in version):

@@ -29,6 +29,22 @@ class ResolvedInput(BaseModel):
     weights: str | None = None  # a checkpoint whose weights replace those of the model at `path`
     sha256: str | None = None
     rows: int | None = None
+    url: str | None = None  # of an endpoint (`api:`); its key is in the environment alone (training/endpoint.py)
+
+
+class HeldOut(BaseModel):
+    """The prompts that an experiment holds out of all training: where from, how many, and where they are kept.
+
+    `path`: a file that the experiment's runs share, written by the first of them that needs it (training/data/held_out.py).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str  # a reference; RunFile.inputs says where it was found
+    n: int | None = None  # None: all of them
+    seed: int = 0
+    similarity: float = 0.9  # cosine from which two prompts ask the same; 1: only equal ones
+    path: str
 
 
 class RunFile(BaseModel):
@@ -45,6 +61,9 @@ class RunFile(BaseModel):
     config: dict[str, object]  # a stage's config as training.config.parse_config takes it
     inputs: dict[str, ResolvedInput] = {}  # by reference text, as written in the config
     shared: str | None = None  # a folder that runs share, of what may be computed again: reference log-probabilities
+    held_out: HeldOut | None = None
+    responses: str | None = None  # of a judge run: a file with the answers that are to be judged
+    embedder: str = ""  # a reference, or empty for the usual one (training/embed.py)
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,31 @@ class RunDir:
     @property
     def outputs(self) -> Path:
         return self.root / "outputs"
+
+    @property
+    def responses(self) -> Path:
+        """What a `respond` run answered: the data file of responses (docs/concepts.md)."""
+        return self.outputs / "responses.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        """What a judge that scores answers one by one gave each: {"prompt_id", "model", "judge", "score"}."""
+        return self.outputs / "scores.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        """What a judge that compares said: the data file of verdicts (docs/concepts.md)."""
+        return self.outputs / "verdicts.jsonl"
+
+    @property
+    def work(self) -> Path:
+        """What of a stage's many small works is done (training/worklog.py)."""
+        return self.root / "work.jsonl"
+
+    @property
+    def given_responses(self) -> Path:
+        """The answers that a judge run was given."""
+        return self.root / "responses.jsonl"
 
     @property
     def cache(self) -> Path:

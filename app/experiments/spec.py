@@ -68,7 +68,7 @@ def plan(spec: ExperimentSpec) -> list[PlannedRun]:
 
 
 def _needs(config: StageConfig, names: dict[str, Any]) -> tuple[str, ...]:
-    references = [parse_reference(text) for text in config.references()]
+    references = [parse_reference(text) for _, text in config.references()]
     return tuple(dict.fromkeys(r.name for r in references if r.kind == "run" and r.name in names))
 
 

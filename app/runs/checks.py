@@ -17,7 +17,6 @@ from app.runs.inputs import (
     MODEL_STAGES,
     WRITING_STAGES,
     allowed_path,
-    field_references,
     find_checkpoint,
     find_dataset,
     find_run,
@@ -63,7 +62,7 @@ def check_inputs(
     """Look every reference up. `planned`: the stage, by name, of each run that is launched together with this one."""
     place = Place(session, settings, experiment, planned)
     found, flaws = CheckedInputs(), dict[str, Flaws]()
-    for name, text in field_references(config):
+    for name, text in config.references():
         reference = parse_reference(text)
         try:
             run = _find_parent(place, reference, name)

@@ -17,18 +17,6 @@ WRITING_STAGES = frozenset({"sft", "dpo"})  # stages whose output is a model tha
 MODEL_STAGES = WRITING_STAGES | {"reward"}  # stages whose output is a model of any kind
 
 
-def field_references(config: StageConfig) -> list[tuple[str, str]]:
-    """(field, reference text) of each reference in a config."""
-    wanted = set(config.references())
-    found = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and text in wanted:
-                found.append((name, text))
-    return found
-
-
 def find_run(session: Session, name: str, experiment: Experiment | None) -> Run | None:
     """`name` of the experiment, `experiment/name` of another, or an id."""
     owner, slash, own = name.rpartition("/")
@@ -66,9 +54,9 @@ def allowed_path(settings: Settings, name: str) -> Path | None:
 
 def pinned(session: Session, config: StageConfig) -> StageConfig:
     """The config with `data:name` as `data:name@version`: a run that is resumed later reads the same file."""
-    exact = {text: _pin(session, text) for text in config.references()}
+    exact = {text: _pin(session, text) for _, text in config.references() if text.startswith("data:")}
     changes: dict[str, object] = {}
-    for name, _ in field_references(config):
+    for name in {name for name, text in config.references() if text in exact}:
         value = getattr(config, name)
         changes[name] = [exact.get(item, item) for item in value] if isinstance(value, list) else exact[value]
     return config.model_copy(update=changes)
@@ -83,9 +71,7 @@ def _pin(session: Session, text: str) -> str:
 def resolve_inputs(session: Session, settings: Settings, run: Run, config: StageConfig) -> dict[str, ResolvedInput]:
     """Where the trainer finds each input. Raises LookupError with a sentence where one is gone."""
     experiment = session.get(Experiment, run.experiment_id)
-    return {
-        text: _resolve(session, settings, parse_reference(text), experiment) for _, text in field_references(config)
-    }
+    return {text: _resolve(session, settings, parse_reference(text), experiment) for _, text in config.references()}
 
 
 def _resolve(

@@ -90,7 +90,7 @@ def make_run(
     config = parse_config(dict(content))
     inputs = {
         text: ResolvedInput(reference=text, path=text.removeprefix("path:"))
-        for text in config.references()
+        for _, text in config.references()
         if text.startswith("path:")
     }
     run = RunFile(

@@ -10,20 +10,25 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from training.config.asking import AskingConfig
 from training.config.dpo import DpoConfig
 from training.config.fields import GROUPS, StageConfig, reference_of, setting
+from training.config.judge import JudgeConfig
+from training.config.respond import RespondConfig
 from training.config.reward import RewardConfig
 from training.config.sft import SftConfig
 from training.config.training import SamplingConfig, TrainingConfig
 
 __all__ = [
-    "GROUPS", "STAGES", "DpoConfig", "InvalidConfig", "RewardConfig", "SamplingConfig", "SftConfig", "StageConfig",
-    "TrainingConfig", "explain", "parse_config", "reference_of", "setting",
+    "GROUPS", "STAGES", "AskingConfig", "DpoConfig", "InvalidConfig", "JudgeConfig", "RespondConfig", "RewardConfig",
+    "SamplingConfig", "SftConfig", "StageConfig", "TrainingConfig", "explain", "parse_config", "reference_of", "setting",
 ]  # fmt: skip
 
 NO_TEXT = "Holds half of a surrogate pair (such as \\ud83d alone), which is no character: leave it out."
 
-STAGES: dict[str, type[StageConfig]] = {"sft": SftConfig, "dpo": DpoConfig, "reward": RewardConfig}
+STAGES: dict[str, type[StageConfig]] = {
+    "sft": SftConfig, "dpo": DpoConfig, "reward": RewardConfig, "respond": RespondConfig, "judge": JudgeConfig,
+}  # fmt: skip
 """Every stage that this version can run, by name. `training/stages/<name>.py` runs it."""
 
 

@@ -74,5 +74,6 @@ class DpoConfig(SamplingConfig):
             raise ValueError(f"{why[str(info.field_name)]} Set it to 0, or choose another loss.")
         return value
 
-    def references(self) -> list[str]:
-        return [*super().references(), *([self.reference_model] if self.reference_model else [])]
+    def references(self) -> list[tuple[str, str]]:
+        reference = [("reference_model", self.reference_model)] if self.reference_model else []
+        return [*super().references(), *reference]

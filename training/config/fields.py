@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from training.references import KINDS, parse_reference
 
 GROUPS = (
-    "What to train", "Data", "Preference", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Machine",
+    "What to train", "What to answer", "What to judge", "Data", "Preference", "Answers", "Judging", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Endpoint", "Machine",
 )  # fmt: skip
 
 
@@ -48,6 +48,11 @@ def one_or_several(value: Any) -> Any:
 
 ModelReference = Annotated[str, reference_of("hf", "run", "path", "new")]
 DatasetReference = Annotated[str, reference_of("hf", "run", "data", "path")]
+AnsweringReference = Annotated[str, reference_of("hf", "run", "path", "api")]
+PromptsReference = Annotated[str, reference_of("held_out", "data", "hf", "path")]
+JudgeReference = Annotated[str, reference_of("checker", "run", "hf", "path", "api")]
+RunReference = Annotated[str, reference_of("run")]
+FileReference = Annotated[str, reference_of("path")]
 
 
 class StageConfig(BaseModel):
@@ -64,6 +69,6 @@ class StageConfig(BaseModel):
     label: ClassVar[str] = ""  # what the form's choice of stages calls it
     takes: ClassVar[frozenset[str]] = frozenset()  # the kinds of data that it trains on (training.data.rows.Kind)
 
-    def references(self) -> list[str]:
-        """The texts of all references in this config, in the order of the fields."""
+    def references(self) -> list[tuple[str, str]]:
+        """(field, text) of every reference in this config, in the order of the fields."""
         raise NotImplementedError

@@ -125,8 +125,8 @@ class TrainingConfig(StageConfig):
             raise ValueError("Early stopping watches the eval loss: hold back a share for eval, for example 0.03.")
         return value
 
-    def references(self) -> list[str]:
-        return [self.model, *self.dataset]
+    def references(self) -> list[tuple[str, str]]:
+        return [("model", self.model), *(("dataset", text) for text in self.dataset)]
 
 
 class SamplingConfig(TrainingConfig):
