@@ -22,6 +22,7 @@ class Exit(enum.IntEnum):
     MEMORY = 24
     DISK = 25
     DIVERGED = 26
+    ENDPOINT = 27
     STOPPED = 30
     LOCKED = 31
     PARENT_GONE = 32
@@ -105,6 +106,13 @@ class Diverged(TrainingError):
 
     exit = Exit.DIVERGED
     code = "diverged"
+
+
+class EndpointError(TrainingError):
+    """A model behind an endpoint said no, or could not be reached, however often it was asked."""
+
+    exit = Exit.ENDPOINT
+    code = "endpoint"
 
 
 class Stopped(Exception):

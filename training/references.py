@@ -114,3 +114,8 @@ def _check(kind: str, name: str, version: str | None, options: dict[str, str]) -
             raise BadReference("rows takes a whole number from 1.")
         if key == "checkpoint" and not CHECKPOINT.fullmatch(value):
             raise BadReference("checkpoint takes best, last or a step.")
+
+
+def key_variable(endpoint: str) -> str:
+    """The environment variable that holds an endpoint's key: `PREFLAB_KEY_<NAME>`; its key is nowhere else."""
+    return "PREFLAB_KEY_" + re.sub(r"[^A-Z0-9]", "_", endpoint.upper())

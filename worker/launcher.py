@@ -35,7 +35,9 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.05  # how often the journal is looked at
 LOCK_SECONDS = 10.0  # how long another trainer may take to let go of the run directory
-SAID_WHY = frozenset({Exit.INPUT, Exit.DATA, Exit.MODEL, Exit.HUB, Exit.MEMORY, Exit.DISK, Exit.DIVERGED})
+SAID_WHY = frozenset(
+    {Exit.INPUT, Exit.DATA, Exit.MODEL, Exit.HUB, Exit.MEMORY, Exit.DISK, Exit.DIVERGED, Exit.ENDPOINT}
+)
 
 
 class Attempt:
