@@ -63,6 +63,8 @@ def check_inputs(
     place = Place(session, settings, experiment, planned)
     found, flaws = CheckedInputs(), dict[str, Flaws]()
     for name, text in config.references():
+        if not text:  # of a draft whose field is wrong or empty
+            continue
         reference = parse_reference(text)
         try:
             run = _find_parent(place, reference, name)

@@ -28,6 +28,7 @@ from app.runs import contents
 from app.settings import Settings
 from tests.app.command import preflab
 from tests.training.test_model_files import write_model
+from training.config import STAGES
 
 CHAT = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 BYTES = {"Content-Type": "application/octet-stream"}
@@ -400,6 +401,16 @@ def test_odd_texts_in_an_address_get_an_answer_on_either_database(text: str, loo
 def test_a_name_where_an_address_has_a_number_is_not_found(looking: TestClient) -> None:
     for address in ("/experiments/trial", "/runs/trial", "/api/v1/experiments/trial"):
         assert looking.get(address).status_code == 404, address
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_form_that_is_filled_in_from_nothing_is_told_at_each_field_what_is_missing(
+    stage: str, looking: TestClient
+) -> None:
+    required = {name for name, info in STAGES[stage].model_fields.items() if info.is_required()}
+    answer = looking.post("/api/v1/runs/check", json={"stage": stage, "config": {}})
+    assert answer.status_code == 200
+    assert required and set(answer.json()["errors"]) == required
 
 
 def test_a_version_beyond_all_numbers_is_named_at_its_field(looking: TestClient) -> None:

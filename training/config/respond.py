@@ -67,7 +67,8 @@ class RespondConfig(AskingConfig):
         return {f"{name}@{each}": f"{self.model}?checkpoint={each}" for each in self.checkpoints}
 
     def references(self) -> list[tuple[str, str]]:
-        return [*(("model", text) for text in self.answerers().values()), ("prompts", self.prompts)]
+        answering = self.answerers().values() if self.model else ()  # none yet in a draft whose model is wrong
+        return [*(("model", text) for text in answering), ("prompts", self.prompts)]
 
 
 def model_label(text: str) -> str:
