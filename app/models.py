@@ -100,6 +100,65 @@ class Event(SQLModel, table=True):
     body: str = Field(sa_column=Column(Text, nullable=False))
 
 
+class Prompt(SQLModel, table=True):
+    """A prompt of a set that an experiment's models answer: `held_out`, `data:<name>@<version>`, or an import's."""
+
+    __table_args__ = (UniqueConstraint("experiment_id", "set_name", "prompt_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    experiment_id: int = Field(sa_column=Column(ForeignKey("experiment.id", ondelete="CASCADE"), nullable=False))
+    set_name: str = Field(max_length=200)
+    prompt_id: str = Field(max_length=200)
+    messages: list[dict[str, str]] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    category: str | None = Field(default=None, max_length=200)
+    reference: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+
+
+class Response(SQLModel, table=True):
+    """One model's answer to one prompt. `run_id`: the respond run that made it; None where it came from elsewhere."""
+
+    __table_args__ = (UniqueConstraint("prompt_key", "model"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    prompt_key: int = Field(sa_column=Column(ForeignKey("prompt.id", ondelete="CASCADE"), nullable=False))
+    model: str = Field(max_length=200)
+    run_id: int | None = Field(default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True))
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    characters: int  # of the text
+    empty: bool  # nothing but spaces
+    ended: bool | None = None  # it stopped by itself; None where nobody knows
+    tokens: int | None = None
+    checkpoint: int | None = Field(default=None, sa_column=Column(BigInt, nullable=True))  # the step it answered at
+
+
+class Score(SQLModel, table=True):
+    """What a judge gave one answer: it compares any two models without judging again."""
+
+    response_id: int = Field(sa_column=Column(ForeignKey("response.id", ondelete="CASCADE"), primary_key=True))
+    judge: str = Field(primary_key=True, max_length=200)
+    score: float
+    run_id: int | None = Field(default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True))
+
+
+class Verdict(SQLModel, table=True):
+    """What a judge, a person too, said of two models' answers to one prompt. `preference`: 1 = the first is better.
+
+    `run_id`: the judge run; `source`: the SHA-256 of the file that it was imported from.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    prompt_key: int = Field(sa_column=Column(ForeignKey("prompt.id", ondelete="CASCADE"), nullable=False, index=True))
+    model_a: str = Field(max_length=200)
+    model_b: str = Field(max_length=200)
+    judge: str = Field(max_length=200)
+    preference: float
+    score_a: float | None = None
+    score_b: float | None = None
+    reason: str = Field(default="", sa_column=Column(Text, nullable=False))
+    run_id: int | None = Field(default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True))
+    source: str | None = Field(default=None, max_length=64)
+
+
 class Dataset(SQLModel, table=True):
     """One version of a data set. Versions never change; the file lies under its hash."""
 
