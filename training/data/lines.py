@@ -137,6 +137,8 @@ def _broken(line: bytes, error: orjson.JSONDecodeError) -> RowError:
         return RowError(
             "the row holds NUL bytes: the file is binary, or damaged.", "Write the file again from its source."
         )
+    if re.search(rb":\s*(NaN|-?Infinity)\b", line):
+        return RowError("the row holds NaN or Infinity, which JSON does not know.", "Write a finite number, or null.")
     if line.strip() in {b"{", b"["}:
         return RowError("the object goes over several lines.", "Write one object a line: `jq -c . FILE > NEW`.")
     if "control character" in reason:
