@@ -1,4 +1,4 @@
-"""What a data set's row is to training: a chat, a text, or a pair of answers. No torch here."""
+"""What a data set's row is to training: a chat, a text, a pair of answers, or a prompt to answer. No torch here."""
 
 from __future__ import annotations
 
@@ -49,6 +49,16 @@ class Pair:
     def contents(self) -> list[str]:
         """All that is said in it, the prompt once."""
         return [message["content"] for part in (self.prompt, self.chosen, self.rejected) for message in part]
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrompt:
+    """A prompt of a set that models answer. `reference`: a right answer, where the set has one."""
+
+    prompt_id: str
+    messages: list[Message]
+    category: str | None = None
+    reference: str | None = None
 
 
 def pair_flaw(pair: Pair) -> Flaw | None:

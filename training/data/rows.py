@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from training.config import STAGES
-from training.data.examples import Example, Flaw, Message, Pair, pair_flaw
+from training.config import STAGES, TrainingConfig
+from training.data.examples import Example, Flaw, Message, Pair, SetPrompt, pair_flaw
 from training.data.lines import RowError
+from training.data.normal import content_id
 from training.data.shapes import advice
 
 Kind = Literal["text", "chat", "preference", "prompts"]
@@ -59,6 +60,27 @@ def as_pair(row: dict[str, Any]) -> Pair:
     return Pair(*map(_plain, checked.chats))
 
 
+def as_prompt(row: dict[str, Any]) -> SetPrompt:
+    """A prompt's row as it stands; of a preference its prompt, of a chat what comes before the first answer.
+
+    Where there is none (a chat that begins with an answer, a pair with the flaw "prompts differ") it has no messages.
+    Raises RowError, also for texts.
+    """
+    checked = check_row(row)
+    if checked.kind == "text":
+        raise RowError(*wrong_kind("the row is one of the", checked.kind, "respond"))
+    messages = _plain(checked.chats[0])
+    if checked.kind == "prompts":
+        return SetPrompt(str(row["prompt_id"]), messages, row.get("category"), row.get("reference"))
+    if checked.kind == "chat":
+        messages = messages[: [message["role"] for message in messages].index("assistant")]
+    elif checked.flaw == "prompts differ":
+        messages = []
+    if not any(message["role"] == "user" and message["content"].strip() for message in messages):
+        messages = []
+    return SetPrompt(content_id(messages), messages)
+
+
 def _plain(messages: list[Message]) -> list[Message]:
     return [Message(role=message["role"], content=message["content"]) for message in messages]
 
@@ -66,8 +88,9 @@ def _plain(messages: list[Message]) -> list[Message]:
 def wrong_kind(subject: str, kind: Kind, stage: str) -> tuple[str, str]:
     """What to say where a stage cannot train on this kind: a sentence that begins with its subject, and a hint."""
     takes = [each for each in NOUNS if each in STAGES[stage].takes]
+    verb = "trains on" if issubclass(STAGES[stage], TrainingConfig) else "takes prompts from"
     return (
-        f"{subject} {NOUNS[kind]}; this stage trains on {' or '.join(NOUNS[each] for each in takes)}.",
+        f"{subject} {NOUNS[kind]}; this stage {verb} {' or '.join(NOUNS[each] for each in takes)}.",
         f"Choose a data set of {' or '.join(FORMS[each] for each in takes)} rows.",
     )
 
@@ -217,6 +240,11 @@ def _check_prompt(row: dict[str, Any]) -> Row:
     if not messages[-1]["content"].strip():
         raise RowError("“prompt” is empty.", "Write the prompt, or leave the row out.")
     return Row("prompts", chats=(messages,))
+
+
+def as_prompt_messages(value: Any) -> list[Message]:
+    """A prompt that is a text or messages, as messages. Raises RowError."""
+    return _plain(_as_messages(value, "prompt", "user"))
 
 
 def _type_name(value: Any) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from training.commits import Commits
-from training.data.examples import FLAWS, Example, Flaw, Pair, pair_flaw
+from training.data.examples import FLAWS, Example, Flaw, Pair, SetPrompt, pair_flaw
 from training.data.formats import check_kind, read_rows, scan
 from training.data.lines import RowError, data_files
-from training.data.rows import as_example, as_pair
+from training.data.normal import content_id
+from training.data.rows import as_example, as_pair, as_prompt
 from training.errors import DataError, InputError
 from training.hub import fetch_dataset
 from training.journal import Journal
@@ -26,7 +27,7 @@ from training.words import were
 
 NAMED_LINES = 5  # of those that were left out for one reason
 
-T = TypeVar("T", Example, Pair)
+T = TypeVar("T", Example, Pair, SetPrompt)
 Numbered = Iterable[tuple[int, T]]
 
 
@@ -38,6 +39,8 @@ class _Form(Generic[T]):
     noun: str
     convert: Callable[[dict[str, Any]], T]
     finish: Callable[[str, Numbered[T], Journal], list[T]]
+    purpose: str = "to train on"
+    field: str | None = "dataset"  # the setting that names them
 
 
 def load_examples(
@@ -61,6 +64,23 @@ def load_pairs(
     return _load(_Form("dpo", "pairs", as_pair, _without_flaws), references, inputs, journal, commits)
 
 
+def load_prompt_rows(
+    reference: str,
+    inputs: Mapping[str, ResolvedInput],
+    journal: Journal,
+    commits: Commits,
+    field: str | None,
+    repeats: bool = False,
+) -> list[SetPrompt]:
+    """The prompts of a data set of prompts, chats or pairs, in order; equal ones that have no ids of their own once.
+
+    `field`: the setting that names it, for errors. `repeats`: take equal ones as often as they are there.
+    Raises as `load_examples` does, and where two prompts have one id.
+    """
+    form = _Form("respond", "prompts", as_prompt, _Distinct(repeats).finish, "to answer", field)
+    return _load(form, [reference], inputs, journal, commits)
+
+
 def _load(
     form: _Form[T], references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
 ) -> list[T]:
@@ -79,7 +99,7 @@ def _rows(
     else:
         rows = _file_rows(form, reference, inputs.get(text, ResolvedInput(reference=text)), journal)
     if not rows:
-        raise DataError(f"{text} holds no {form.noun} to train on.", "Choose another data set.", field="dataset")
+        raise DataError(f"{text} holds no {form.noun} {form.purpose}.", "Choose another data set.", field=form.field)
     return rows
 
 
@@ -106,6 +126,38 @@ def _without_flaws(name: str, numbered: Numbered[Pair], journal: Journal) -> lis
     return kept
 
 
+class _Distinct:
+    """Which prompts were seen in all files of a set, and where."""
+
+    def __init__(self, repeats: bool) -> None:
+        self.places: dict[str, str] = {}
+        self.repeats = repeats
+
+    def finish(self, name: str, numbered: Numbered[SetPrompt], journal: Journal) -> list[SetPrompt]:
+        """Those that are to be taken. Raises DataError where two have one id of their own."""
+        kept: list[SetPrompt] = []
+        repeated = empty = 0
+        for number, prompt in numbered:
+            place = f"{name}, row {number:,}"
+            if not prompt.messages:
+                empty += 1
+            elif self.places.setdefault(prompt.prompt_id, place) is place:
+                kept.append(prompt)
+            elif prompt.prompt_id == content_id(prompt.messages):
+                repeated += 1
+                kept += [prompt] if self.repeats else []
+            else:
+                raise DataError(
+                    f"{place}: the prompt_id “{prompt.prompt_id[:60]}” was given before ({self.places[prompt.prompt_id]}).",
+                    "Each prompt needs an id of its own: rename one of the two, or leave it out.",
+                )
+        if repeated and not self.repeats:
+            journal.log(f"{name}: {were(repeated, 'row')} left out, since an earlier row has the same prompt.")
+        if empty:
+            journal.log(f"{name}: {were(empty, 'row')} left out, since nothing is asked before the answer.", "warning")
+        return kept
+
+
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
     """Millions of small objects that all stay make the garbage collector search in vain, and reading half as fast."""
@@ -130,7 +182,7 @@ def _hub_rows(
 
 def _file_rows(form: _Form[T], reference: Reference, found: ResolvedInput, journal: Journal) -> list[T]:
     if found.path is None:
-        raise InputError(f"{reference} was not found.", "Check the name of the data set.", field="dataset")
+        raise InputError(f"{reference} was not found.", "Check the name of the data set.", field=form.field)
     files = data_files(Path(found.path))
     rows: list[T] = []
     left = reference.rows
