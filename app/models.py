@@ -122,7 +122,9 @@ class Response(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     prompt_key: int = Field(sa_column=Column(ForeignKey("prompt.id", ondelete="CASCADE"), nullable=False))
     model: str = Field(max_length=200)
-    run_id: int | None = Field(default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True))
+    run_id: int | None = Field(
+        default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True)
+    )
     text: str = Field(sa_column=Column(Text, nullable=False))
     characters: int  # of the text
     empty: bool  # nothing but spaces
@@ -137,7 +139,9 @@ class Score(SQLModel, table=True):
     response_id: int = Field(sa_column=Column(ForeignKey("response.id", ondelete="CASCADE"), primary_key=True))
     judge: str = Field(primary_key=True, max_length=200)
     score: float
-    run_id: int | None = Field(default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True))
+    run_id: int | None = Field(
+        default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True)
+    )
 
 
 class Verdict(SQLModel, table=True):
@@ -155,7 +159,9 @@ class Verdict(SQLModel, table=True):
     score_a: float | None = None
     score_b: float | None = None
     reason: str = Field(default="", sa_column=Column(Text, nullable=False))
-    run_id: int | None = Field(default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True))
+    run_id: int | None = Field(
+        default=None, sa_column=Column(ForeignKey("run.id", ondelete="CASCADE"), nullable=True, index=True)
+    )
     source: str | None = Field(default=None, max_length=64)
 
 

@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from training.references import NAME, key_variable
 
 
 class Settings(BaseSettings):
@@ -54,6 +57,11 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of a training process. 0: torch decides.")
     offline: bool = Field(False, description="Never ask the Hub: use what was downloaded before.")
+    endpoints: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="OpenAI-compatible servers that `api:<name>/<model>` means, as `name=url` with commas between, such as "
+        "`local=http://127.0.0.1:8000/v1`. The key of one is `PREFLAB_KEY_<NAME>`, and stands nowhere else.",
+    )
     beat_seconds: float = Field(5.0, gt=0, description="How often a worker says that it is alive.")
     lease_seconds: float = Field(
         60.0, gt=0, description="A run whose worker has been silent for so long is given to another."
@@ -75,6 +83,19 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _named_urls(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        found = {}
+        for part in filter(None, map(str.strip, value.split(","))):
+            name, _, url = part.partition("=")
+            if not NAME.fullmatch(name) or not url.startswith(("http://", "https://")):
+                raise ValueError(f"“{part[:100]}” is no endpoint: write name=http://host:port/v1, with commas between")
+            found[name] = url.rstrip("/")
+        return found
 
     @field_validator("home")
     @classmethod
@@ -131,6 +152,12 @@ class Settings(BaseSettings):
         named = [path.expanduser().resolve() for path in self.allowed_paths]
         here = Path.cwd()
         return named or ([here] if here != Path(here.anchor) else [])
+
+    def endpoint_key(self, endpoint: str) -> str:
+        """The secret of an endpoint, from the environment or the file `.env`; empty where it has none."""
+        variable, file = key_variable(endpoint), self.model_config.get("env_file")
+        kept = dotenv_values(file) if isinstance(file, str | Path) else {}
+        return os.environ.get(variable) or kept.get(variable) or ""
 
     @property
     def loopback(self) -> bool:

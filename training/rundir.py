@@ -62,6 +62,7 @@ class RunFile(BaseModel):
     inputs: dict[str, ResolvedInput] = {}  # by reference text, as written in the config
     shared: str | None = None  # a folder that runs share, of what may be computed again: reference log-probabilities
     held_out: HeldOut | None = None
+    prompt_set: str | None = None  # that a respond run answers, or whose answers a judge run judges
     responses: str | None = None  # of a judge run: a file with the answers that are to be judged
     embedder: str = ""  # a reference, or empty for the usual one (training/embed.py)
 

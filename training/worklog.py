@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from training.files import disk_errors
+DONE = b'{"done"'  # how a line of results begins
 
 
 class WorkLog:
@@ -73,6 +73,8 @@ class WorkLog:
         return whole
 
     def _append(self, record: dict[str, Any], sync: bool = False) -> None:
+        from training.files import disk_errors  # which knows torch; who only reads a log need not
+
         line = orjson.dumps(record) + b"\n"
         with self._lock, disk_errors("what was done"):
             written = 0

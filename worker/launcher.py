@@ -20,13 +20,13 @@ from sqlmodel import Session
 from app.db import UNREACHABLE, Database
 from app.models import Run
 from app.runs import lease
-from app.runs.inputs import MODEL_STAGES
 from app.settings import Settings
 from training.errors import Exit, Failure, Locked
-from training.rundir import RunDir
+from training.rundir import RunDir, RunFile
 from worker import trainer
 from worker.devices import Device
-from worker.preparation import CannotStart, remove_what_was_made, run_file, set_aside_anothers
+from worker.outputs import Incomplete, read_outputs
+from worker.preparation import CannotStart, give_answers, remove_what_was_made, run_file, set_aside_anothers
 from worker.processes import signal_group
 from worker.relay import Relay
 
@@ -57,6 +57,7 @@ class Attempt:
         self.run_id, self.number, self.fresh, self.stage = run.id, run.attempt, run.fresh, run.stage
         self.run_dir = RunDir(settings.run_folder(run.id))
         self._relay = Relay(database, run.id, self.run_dir.journal)
+        self.content: RunFile | None = None  # what the trainer is told
         self.process: subprocess.Popen[bytes] | None = None
         self.fenced = False
         self.stop_wanted = False
@@ -111,9 +112,12 @@ class Attempt:
                 self._tell(lambda session: lease.begun_afresh(session, self.run_id, self.number))
             self.run_dir.error.unlink(missing_ok=True)
             self.run_dir.write_config(content)
+            self._steadily(lambda: give_answers(self.database, content, self.run_dir))
+        self.content = content
 
     def _start(self) -> None:
-        self.process = trainer.start(self.settings, self.device, self.run_dir, self.number, self._command)
+        assert self.content is not None
+        self.process = trainer.start(self.settings, self.device, self.run_dir, self.content, self._command)
         log.info("Run %s, attempt %s: trainer %s on %s.", self.run_id, self.number, self.process.pid, self.device.name)
 
     # -- while it trains -----------------------------------------------------------------------------------------
@@ -227,18 +231,16 @@ class Attempt:
             self._died(code)
 
     def _finished(self) -> None:
-        if self.stage in MODEL_STAGES and not self.run_dir.model.is_dir():
-            failure = _failure(
-                "incomplete", "The trainer ended well, but left no model.", "Retry the run from nothing."
-            )
-            self._fail(failure)
-        else:
-            self._tell(lambda session: lease.finish(session, self.run_id, self.number))
+        try:
+            outputs = read_outputs(self.stage, self.run_dir)
+            self._tell(lambda session: lease.finish(session, self.run_id, self.number) and outputs.take_in(session))
+        except Incomplete as error:
+            self._fail(_failure("incomplete", str(error), "Retry the run from nothing."))
 
     def _died(self, code: int) -> None:
         log.warning("Run %s: the last lines of its trainer:\n%s", self.run_id, trainer.last_lines(self.run_dir))
         failure = self.killed or _failure("died", how_it_died(code), "The worker's log has its last lines.")
-        new = trainer.made_checkpoint(self.run_dir, self.number)
+        new = trainer.made_progress(self.run_dir, self.number)
         self._tell(lambda session: lease.died(session, self.run_id, self.number, failure, new_checkpoint=new))
 
     def _fail(self, failure: Failure) -> None:

@@ -22,7 +22,7 @@ from app.settings import Settings
 from training.errors import Failure
 from training.rundir import RunDir
 from worker.processes import ProcessId
-from worker.trainer import made_checkpoint
+from worker.trainer import made_progress
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Reaper:
         return done
 
     def _expire(self, run_id: int, attempt: int, beat: int, failure: Failure) -> bool:
-        new = made_checkpoint(RunDir(self.settings.run_folder(run_id)), attempt)
+        new = made_progress(RunDir(self.settings.run_folder(run_id)), attempt)
         with self.database.write() as session:
             done = lease.expire(session, run_id, attempt, beat, failure, new_checkpoint=new)
         if done:

@@ -17,7 +17,9 @@ import orjson
 from pydantic import ValidationError
 
 from app.settings import Settings
-from training.rundir import RunDir, write_atomically
+from training.references import key_variable, parse_reference
+from training.rundir import RunDir, RunFile, write_atomically
+from training.worklog import DONE
 from worker.devices import Device
 from worker.processes import ProcessId, process_id, signal_group, started_with
 
@@ -40,17 +42,18 @@ PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "KMP_", "GOMP_", "PYTORCH
 
 
 class TrainerNote(ProcessId):
-    """`process.json`: the trainer of an attempt, and the checkpoints that it found."""
+    """`process.json`: the trainer of an attempt, and what it found that a run can go on from."""
 
     attempt: int
-    checkpoints: list[str]
+    kept: list[str]
 
 
 def environment(
-    settings: Settings, device: Device, run_dir: RunDir, attempt: int, own: Mapping[str, str]
+    settings: Settings, device: Device, run_dir: RunDir, attempt: int, own: Mapping[str, str], keys: Mapping[str, str]
 ) -> dict[str, str]:
-    """The trainer's environment: what is allowed of `own`, and what the settings say."""
+    """The trainer's environment: what is allowed of `own`, what the settings say, and the keys of its endpoints."""
     allowed = {name: value for name, value in own.items() if name in NAMES or name.startswith(PREFIXES)}
+    allowed.update(keys)
     allowed[MARK] = f"{attempt} {run_dir.root}"
     allowed["CUDA_VISIBLE_DEVICES"] = device.uuid
     allowed["PYTHONUNBUFFERED"] = "1"
@@ -61,12 +64,20 @@ def environment(
     return allowed
 
 
+def endpoint_keys(settings: Settings, content: RunFile) -> dict[str, str]:
+    """The environment variables with the keys of the endpoints that a run asks, and of no others."""
+    references = [parse_reference(text) for text, found in content.inputs.items() if found.url is not None]
+    names = {reference.name.partition("/")[0] for reference in references}
+    return {key_variable(name): key for name in names if (key := settings.endpoint_key(name))}
+
+
 def start(
-    settings: Settings, device: Device, run_dir: RunDir, attempt: int, command: Sequence[str]
+    settings: Settings, device: Device, run_dir: RunDir, content: RunFile, command: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     """Start a trainer as the leader of a session of its own, and note which process it is. Raises OSError."""
     turn_log(run_dir)
-    checkpoints = sorted(whole_checkpoints(run_dir))
+    attempt, kept = content.attempt, sorted(progress_kept(run_dir))
+    told = environment(settings, device, run_dir, attempt, os.environ, endpoint_keys(settings, content))
     with open(run_dir.log, "ab", opener=_private) as output:
         process = subprocess.Popen(
             [*command, str(run_dir.root), "--parent", str(os.getpid())],
@@ -74,14 +85,14 @@ def start(
             stdout=output,
             stderr=output,
             cwd=run_dir.root,
-            env=environment(settings, device, run_dir, attempt, os.environ),
+            env=told,
             start_new_session=True,
             umask=0o077,
         )
     try:
         identity = process_id(process.pid)
         if identity is not None:
-            note = TrainerNote(**identity.model_dump(), attempt=attempt, checkpoints=checkpoints)
+            note = TrainerNote(**identity.model_dump(), attempt=attempt, kept=kept)
             write_atomically(run_dir.process, note.model_dump_json().encode())
     except BaseException:
         process.kill()
@@ -111,10 +122,17 @@ def whole_checkpoints(run_dir: RunDir) -> set[str]:
     return found
 
 
-def made_checkpoint(run_dir: RunDir, attempt: int) -> bool:
-    """Whether this attempt made a checkpoint that was not there before it."""
+def progress_kept(run_dir: RunDir) -> set[str]:
+    """What a run can go on from: its checkpoints, and how many of a long list of works are done."""
+    with contextlib.suppress(FileNotFoundError), run_dir.work.open("rb") as file:
+        return whole_checkpoints(run_dir) | {f"{sum(line.startswith(DONE) for line in file)} works"}
+    return whole_checkpoints(run_dir)
+
+
+def made_progress(run_dir: RunDir, attempt: int) -> bool:
+    """Whether this attempt made something to go on from that was not there before it."""
     note = read_note(run_dir)
-    return note is not None and note.attempt == attempt and bool(whole_checkpoints(run_dir) - set(note.checkpoints))
+    return note is not None and note.attempt == attempt and bool(progress_kept(run_dir) - {"0 works", *note.kept})
 
 
 def kill_leftover(run_dir: RunDir, attempt: int) -> None:

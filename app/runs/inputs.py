@@ -84,6 +84,8 @@ def _resolve(
             raise LookupError(f"The run “{reference.name}” that this one needs is gone or not finished.")
         assert parent.id is not None
         run_dir = RunDir(settings.run_folder(parent.id))
+        if parent.stage == "respond":
+            return ResolvedInput(reference=text, path=str(run_dir.responses))
         weights = find_checkpoint(run_dir, reference)
         return ResolvedInput(reference=text, path=str(run_dir.model), weights=None if weights is None else str(weights))
     if reference.kind == "data":
@@ -97,7 +99,21 @@ def _resolve(
         if path_or_none is None:
             raise LookupError(f"{reference.name} lies outside the folders that may be read (PREFLAB_ALLOWED_PATHS).")
         return ResolvedInput(reference=text, path=str(path_or_none))
+    if reference.kind == "api":
+        url = settings.endpoints.get(reference.name.partition("/")[0])
+        if url is None:
+            raise LookupError(no_endpoint(settings, reference))
+        return ResolvedInput(reference=text, url=url)
     return ResolvedInput(reference=text)
+
+
+def no_endpoint(settings: Settings, reference: Reference) -> str:
+    """What to say of an endpoint that the settings do not name."""
+    there = ", ".join(settings.endpoints) or "none"
+    return (
+        f"The settings name no endpoint “{reference.name.partition('/')[0]}” (PREFLAB_ENDPOINTS has: {there}). "
+        "Name it there as name=url, and start Preflab again."
+    )
 
 
 def find_checkpoint(run_dir: RunDir, reference: Reference) -> Path | None:

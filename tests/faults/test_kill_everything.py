@@ -20,7 +20,7 @@ from tests.conftest import start_redis
 from tests.faults.test_workers import never_two_trainers
 from tests.worker.helpers import events, launch, row, shipped_exactly_once, until
 from training.rundir import RunDir
-from worker.trainer import made_checkpoint
+from worker.trainer import made_progress
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -174,7 +174,7 @@ def wait_for_progress(installation, run_id, run_dir, attempt):
         found = row(installation.database, run_id)
         steps = [event.attempt for event in events(installation.database, run_id, "metrics")]
         return found.state in states.ENDED or (
-            steps.count(attempt) >= 2 and made_checkpoint(run_dir, attempt) and len(installation.trainers(run_id)) == 1
+            steps.count(attempt) >= 2 and made_progress(run_dir, attempt) and len(installation.trainers(run_id)) == 1
         )
 
     until(progressed, 90)

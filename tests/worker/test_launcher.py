@@ -231,7 +231,7 @@ def test_a_stranger_that_has_the_pid_of_an_earlier_trainer_is_spared(database, s
         run_dir = RunDir(settings.run_folder(run_id))
         run_dir.create()
         identity = {**process_id(stranger).model_dump(), **lie}
-        run_dir.process.write_text(trainer.TrainerNote(**identity, attempt=0, checkpoints=[]).model_dump_json())
+        run_dir.process.write_text(trainer.TrainerNote(**identity, attempt=0, kept=[]).model_dump_json())
         again(database, settings, DONE)
         assert start_time(stranger) is not None
     finally:
@@ -327,13 +327,13 @@ def test_the_trainer_learns_nothing_that_it_need_not_know(settings):
         "CUDA_VISIBLE_DEVICES": "0,1,2",
     }
     run_dir = RunDir(settings.run_folder(1))
-    told = trainer.environment(settings, Device("gpu-1", "GPU", "GPU-abc"), run_dir, 1, own)
+    told = trainer.environment(settings, Device("gpu-1", "GPU", "GPU-abc"), run_dir, 1, own, {})
     assert "secret" not in str(told)
     assert (told["PATH"], told["HF_TOKEN"], told["CUDA_HOME"]) == ("/bin", "hf", "/cuda")
     assert told["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
-    assert trainer.environment(settings, CPU, run_dir, 1, own)["CUDA_VISIBLE_DEVICES"] == ""
+    assert trainer.environment(settings, CPU, run_dir, 1, own, {})["CUDA_VISIBLE_DEVICES"] == ""
     offline = settings.model_copy(update={"offline": True, "threads": 3})
-    told = trainer.environment(offline, CPU, run_dir, 1, {})
+    told = trainer.environment(offline, CPU, run_dir, 1, {}, {})
     assert (told["HF_HUB_OFFLINE"], told["PREFLAB_THREADS"]) == ("1", "3")
 
 

@@ -1,0 +1,105 @@
+"""Answers and verdicts as data files give them out: for judges, for others' tools, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.errors import Invalid
+from app.models import Experiment, Prompt, Response, Run, Score, Verdict
+from app.runs.inputs import find_run
+from training.config import JudgeConfig, RespondConfig, parse_config
+from training.references import parse_reference
+
+
+def responses(
+    session: Session, experiment: Experiment, set_name: str, models: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The data file of responses, prompt by prompt. `models`: of these alone."""
+    statement = select(Prompt, Response).join(Response, col(Response.prompt_key) == col(Prompt.id))
+    statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
+    for prompt, answer in session.exec(statement.order_by(col(Prompt.id), col(Response.id))):
+        if models is not None and answer.model not in models:
+            continue
+        row = {
+            "prompt_id": prompt.prompt_id,
+            "model": answer.model,
+            "prompt": prompt.messages,
+            "category": prompt.category,
+            "reference": prompt.reference,
+            "response": answer.text,
+            "ended": answer.ended,
+            "tokens": answer.tokens,
+            "checkpoint": answer.checkpoint,
+        }
+        yield {key: value for key, value in row.items() if value is not None}
+
+
+def verdicts(session: Session, experiment: Experiment, set_name: str) -> Iterator[dict[str, Any]]:
+    """The data file of verdicts, as they were given."""
+    statement = select(Prompt.prompt_id, Verdict).join(Prompt, col(Prompt.id) == col(Verdict.prompt_key))
+    statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
+    for prompt_id, verdict in session.exec(statement.order_by(col(Verdict.id))):
+        row = {
+            "prompt_id": prompt_id,
+            "model_a": verdict.model_a,
+            "model_b": verdict.model_b,
+            "judge": verdict.judge,
+            "preference": verdict.preference,
+            "score_a": verdict.score_a,
+            "score_b": verdict.score_b,
+            "reason": verdict.reason or None,
+        }
+        yield {key: value for key, value in row.items() if value is not None}
+
+
+def scores(session: Session, experiment: Experiment, set_name: str) -> Iterator[dict[str, Any]]:
+    """What judges gave answers one by one: `{"prompt_id", "model", "judge", "score"}`."""
+    statement = select(Prompt.prompt_id, Response.model, Score.judge, Score.score)
+    statement = statement.join(Response, col(Response.id) == col(Score.response_id))
+    statement = statement.join(Prompt, col(Prompt.id) == col(Response.prompt_key))
+    statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
+    for prompt_id, model, judge, score in session.exec(statement.order_by(col(Prompt.id), Response.model, Score.judge)):
+        yield {"prompt_id": prompt_id, "model": model, "judge": judge, "score": score}
+
+
+def alpaca_eval(session: Session, experiment: Experiment, set_name: str, model: str) -> Iterator[dict[str, Any]]:
+    """One model's answers as AlpacaEval's outputs: `{"instruction", "output", "generator", "dataset"}`."""
+    for row in responses(session, experiment, set_name, [model]):
+        turns = row.get("prompt") or []
+        yield {
+            "instruction": "\n\n".join(turn["content"] for turn in turns),
+            "output": row["response"],
+            "generator": model,
+            "dataset": row.get("category") or set_name,
+        }
+
+
+def answering_runs(session: Session, experiment: Experiment, config: JudgeConfig) -> list[RespondConfig]:
+    """The configs of the respond runs that a judge run names."""
+    found = []
+    for text in config.responses:
+        run = find_run(session, parse_reference(text).name, experiment)
+        answering = parse_config(run.config) if isinstance(run, Run) else None
+        if isinstance(answering, RespondConfig):
+            found.append(answering)
+    return found
+
+
+def set_of_runs(session: Session, experiment: Experiment, config: JudgeConfig) -> str:
+    """The prompt set that these runs answer; empty where none is named. Raises Invalid where they differ."""
+    found = {each.prompts for each in answering_runs(session, experiment, config)}
+    if len(found) > 1:
+        raise Invalid(
+            f"The runs answer different prompts: {', '.join(sorted(found))}.",
+            "Judge each prompt set by a run of its own.",
+        )
+    return next(iter(found), "")
+
+
+def models_of_runs(session: Session, experiment: Experiment, config: JudgeConfig) -> list[str] | None:
+    """What tables call the models of these runs; None where none is named: all of the experiment's."""
+    runs = answering_runs(session, experiment, config)
+    return [name for run in runs for name in run.answerers()] if config.responses else None
