@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import Invalid, NotFound
-from training.config import InvalidConfig, StageConfig, explain, parse_config
+from training.config import InvalidConfig, JudgeConfig, StageConfig, explain, parse_config
 from training.references import NAME, parse_reference
 
 PRESETS = Path(__file__).resolve().parents[2] / "training" / "presets"
@@ -61,10 +61,20 @@ def plan(spec: ExperimentSpec) -> list[PlannedRun]:
         except InvalidConfig as error:
             fields.update({f"{name}.{field}": message for field, message in error.fields.items()})
             continue
+        config = _completed(config, spec)
         planned[name] = PlannedRun(name, config, _needs(config, spec.runs))
     if fields:
         raise Invalid("The experiment is not valid: " + _joined(fields), fields=fields)
     return _parents_first(planned)
+
+
+def _completed(config: StageConfig, spec: ExperimentSpec) -> StageConfig:
+    """A judge run that says nothing else judges all answers of the file, and holds them against its baseline."""
+    if not isinstance(config, JudgeConfig):
+        return config
+    answers = [f"run:{name}" for name, run in spec.runs.items() if run.get("stage") == "respond"]
+    changes = {"responses": config.responses or answers, "baseline": config.baseline or spec.baseline or ""}
+    return config.model_copy(update=changes)
 
 
 def _needs(config: StageConfig, names: dict[str, Any]) -> tuple[str, ...]:

@@ -12,17 +12,18 @@ from sqlmodel import Session, select
 from app.datasets.flaws import Flaws, flaws_of, in_words
 from app.models import Dataset, Experiment, Run
 from app.runs import states
+from app.runs.asking import check_asked, taken_names
 from app.runs.contents import check_data, check_model, check_tokenizers
 from app.runs.inputs import (
     MODEL_STAGES,
     WRITING_STAGES,
-    allowed_path,
     find_checkpoint,
     find_dataset,
     find_run,
 )
+from app.runs.place import Place, existing
 from app.settings import Settings
-from training.config import StageConfig, TrainingConfig
+from training.config import RespondConfig, StageConfig, TrainingConfig
 from training.data.formats import check_kind
 from training.data.rows import Kind
 from training.errors import InputError, TrainingError
@@ -40,16 +41,6 @@ class CheckedInputs:
     parents: list[int] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where references are looked up. `planned`: the stages of runs that are launched together with this one."""
-
-    session: Session
-    settings: Settings
-    experiment: Experiment | None
-    planned: Mapping[str, str]
 
 
 def check_inputs(
@@ -73,8 +64,12 @@ def check_inputs(
                 _check_parent(place, run, reference)
             if name == "dataset":
                 flaws |= _check_dataset(place, reference, config.stage)
+            elif name == "prompts":
+                _check_dataset(place, reference, config.stage)
             elif isinstance(config, TrainingConfig):
                 _check_model(place, reference, name, config)
+            else:
+                check_asked(place, reference, name)
         except TrainingError as error:
             _note(found, error, name)
     sentences = [(file, sentence) for file, each in flaws.items() for sentence in in_words(each)]
@@ -84,6 +79,8 @@ def check_inputs(
         _check_reference_model(place, config, found.errors)
     except TrainingError as error:
         _note(found, error, "reference_model")
+    if isinstance(config, RespondConfig):
+        found.errors |= taken_names(session, experiment, config)
     return found
 
 
@@ -102,6 +99,8 @@ def _find_parent(place: Place, reference: Reference, name: str) -> Run | None:
     if reference.name in place.planned:
         _check_stage(reference.name, place.planned[reference.name], name)
         return None
+    if name == "responses" and "/" in reference.name:
+        raise InputError("Only answers of the same experiment are judged together.", "Name the run as run:<name>.")
     run = find_run(place.session, reference.name, place.experiment)
     if run is None:
         raise InputError(
@@ -113,8 +112,13 @@ def _find_parent(place: Place, reference: Reference, name: str) -> Run | None:
 
 def _check_stage(run: str, stage: str, name: str) -> None:
     if name == "dataset":
-        if stage in MODEL_STAGES:
-            raise InputError(f"“{run}” is a {stage} run: it makes a model, not a data set.")
+        raise InputError(f"“{run}” is a {stage} run: it makes no data set.")
+    if name == "responses":
+        if stage != "respond":
+            raise InputError(f"“{run}” is a {stage} run: it makes no answers.", "Choose respond runs.")
+    elif name == "judge":
+        if stage != "reward":
+            raise InputError(f"“{run}” is a {stage} run: its model gives no scores.", "Choose a reward run.")
     elif stage not in MODEL_STAGES:
         raise InputError(f"“{run}” is a {stage} run: it makes no model.")
     elif stage not in WRITING_STAGES:
@@ -135,6 +139,13 @@ def _check_parent(place: Place, run: Run, reference: Reference) -> None:
 
 def _check_dataset(place: Place, reference: Reference, stage: str) -> dict[str, Flaws]:
     """The flaws of its pairs by file, as far as they are known. Raises InputError, DataError."""
+    if reference.kind == "held_out":
+        if place.experiment is None or not place.experiment.spec.get("held_out"):
+            raise InputError(
+                "This experiment holds no prompts out.",
+                "Give its file a held_out section, or name prompts as data:<upload>, hf:<Hub id> or path:<file>.",
+            )
+        return {}
     if reference.kind == "data":
         dataset = find_dataset(place.session, reference)
         if dataset is None:
@@ -142,7 +153,7 @@ def _check_dataset(place: Place, reference: Reference, stage: str) -> dict[str, 
         name = f"data:{dataset.name}@{dataset.version}"
         check_kind(name, cast(Kind, dataset.kind), stage)
         return {name: flaws_of(dataset.facts)}
-    return check_data(_existing(place, reference), stage) if reference.kind == "path" else {}
+    return check_data(existing(place, reference), stage) if reference.kind == "path" else {}
 
 
 def _check_model(place: Place, reference: Reference, name: str, config: TrainingConfig) -> None:
@@ -179,7 +190,7 @@ def _check_reference_model(place: Place, config: StageConfig, wrong: Mapping[str
 def _model_here(place: Place, reference: Reference) -> Path | None:
     """A path's folder, or a finished run's model, where this machine has it. Raises InputError."""
     if reference.kind == "path":
-        return _existing(place, reference)
+        return existing(place, reference)
     if reference.kind != "run" or reference.name in place.planned:
         return None
     run = find_run(place.session, reference.name, place.experiment)
@@ -194,27 +205,3 @@ def _no_dataset(session: Session, reference: Reference) -> str:
     if versions:
         return f"“{reference.name}” has no version {reference.version}; it has {', '.join(map(str, sorted(versions)))}."
     return f"There is no data set “{reference.name}”. Upload it first, or choose one from the list."
-
-
-def _existing(place: Place, reference: Reference) -> Path:
-    """The file or folder that a `path:` reference names. Raises InputError."""
-    path = allowed_path(place.settings, reference.name)
-    if path is None:
-        roots = ", ".join(map(str, place.settings.path_roots)) or "none"
-        raise InputError(
-            f"This path is outside the folders that may be read ({roots}).", "PREFLAB_ALLOWED_PATHS names them."
-        )
-    try:
-        missing = not path.exists()
-    except OSError as error:
-        raise InputError(
-            f"{_shortened(path)} cannot be read: {error.strerror}.", "Check the path, and who may read it."
-        ) from None
-    if missing:
-        raise InputError(f"There is no file or folder {_shortened(path)}.")
-    return path
-
-
-def _shortened(path: Path, most: int = 300) -> str:
-    text = str(path)
-    return text if len(text) <= most else f"{text[:most]}…"

@@ -21,6 +21,7 @@ from app.runs.advice import warnings
 from app.runs.checks import check_inputs
 from app.runs.facts import data_facts, find_machine, model_size
 from app.runs.plan import ModelSize, plan
+from app.runs.plan_asking import plan_asking
 from app.settings import Settings
 from training.config import STAGES, InvalidConfig, StageConfig, TrainingConfig, parse_config
 from training.references import NAME, parse_reference
@@ -90,6 +91,8 @@ def judge(session: Session, settings: Settings, draft: Draft) -> Judged:
     judged.warnings.update(inputs.warnings)
     if isinstance(judged.config, TrainingConfig):
         _judge_training(session, settings, judged, judged.config, owner)
+    elif not judged.errors:
+        judged.plan = [asdict(line) for line in plan_asking(session, judged.config, owner)]
     return judged
 
 

@@ -13,6 +13,7 @@ DATASETS = (
     "data:<name>[@<version>], path:<file or folder>[?rows=..]."
 )
 LEAST = {"stage": "sft", "model": "hf:Qwen/Qwen2.5-0.5B", "dataset": "data:chats"}
+OF_STAGE = {"respond": {"model": "run:sft"}, "judge": {"judge": "run:reward"}}
 
 
 def wrong(**changes):
@@ -86,7 +87,7 @@ def test_what_a_message_offers_as_right_is_right(stage):
     for name, field in STAGES[stage].model_fields.items():
         for right in (field.json_schema_extra or {}).get("right", "").split(" or "):
             if right:
-                parse_config({**LEAST, "stage": stage, name: right})
+                parse_config({**OF_STAGE.get(stage, LEAST), "stage": stage, name: right})
 
 
 @given(
@@ -98,3 +99,52 @@ def test_parsing_anything_gives_a_config_or_names_the_fields(changes):
     except InvalidConfig as error:
         assert error.fields
         assert all(sentence.strip() for sentence in error.fields.values())
+
+
+def test_answers_of_several_checkpoints_are_told_apart_by_name():
+    config = parse_config({"stage": "respond", "model": "run:dpo", "checkpoints": "100, best"})
+    assert config.answerers() == {"dpo@100": "run:dpo?checkpoint=100", "dpo@best": "run:dpo?checkpoint=best"}
+    named = parse_config({"stage": "respond", "model": "hf:Qwen/Qwen2.5-0.5B-Instruct"})
+    assert list(named.answerers()) == ["Qwen2.5-0.5B-Instruct"]
+    behind = parse_config({"stage": "respond", "model": "api:local/org/model:7b", "shown_as": "teacher"})
+    assert behind.answerers() == {"teacher": "api:local/org/model:7b"}
+
+
+@pytest.mark.parametrize(
+    ("judge", "way", "name"),
+    [
+        ("checker", "checker", "checker"),
+        ("run:rm", "reward", "reward:rm"),
+        ("hf:Skywork/Skywork-Reward-V2-Qwen3-0.6B", "reward", "reward:Skywork-Reward-V2-Qwen3-0.6B"),
+        ("hf:nvidia/Llama-3.1-Nemotron-70B-Reward-HF", "nemotron", "reward:Llama-3.1-Nemotron-70B-Reward-HF"),
+        ("api:nim/nvidia/llama-3.1-nemotron-70b-reward", "nemotron", "reward:nvidia/llama-3.1-nemotron-70b-reward"),
+        ("api:openai/gpt-4.1", "pairwise", "llm:gpt-4.1"),
+    ],
+)
+def test_how_it_is_judged_follows_from_the_judge(judge, way, name):
+    config = parse_config({"stage": "judge", "judge": judge})
+    assert (config.way, config.judge_name) == (way, name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"judge": "run:rm", "method": "pairwise"}, "method"),
+        ({"judge": "api:x/y", "method": "reward"}, "method"),
+        ({"judge": "checker", "method": "reward"}, "method"),
+        ({"judge": "data:x"}, "judge"),
+        ({"judge": "api:x"}, "judge"),
+        ({"judge": "run:rm", "repeat_fraction": 1.5}, "repeat_fraction"),
+    ],
+)
+def test_a_judge_that_cannot_be_is_refused_at_its_field(settings, field):
+    with pytest.raises(InvalidConfig) as caught:
+        parse_config({"stage": "judge", **settings})
+    assert list(caught.value.fields) == [field]
+
+
+@pytest.mark.parametrize(("model", "checkpoints"), [("hf:a/b", "best"), ("run:a?checkpoint=5", "10"), ("run:a", "first")])
+def test_checkpoints_are_of_a_run_and_are_steps(model, checkpoints):
+    with pytest.raises(InvalidConfig) as caught:
+        parse_config({"stage": "respond", "model": model, "checkpoints": checkpoints})
+    assert list(caught.value.fields) == ["checkpoints"]

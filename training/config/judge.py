@@ -21,7 +21,7 @@ class JudgeConfig(AskingConfig):
 
     stage: Literal["judge"] = "judge"
     judge: JudgeReference = setting(
-        title="Judge", group="What to judge", right="run:reward, api:local/judge-model or checker",
+        title="Judge", group="What to judge", right="run:reward or api:local/judge-model or checker",
         help="A reward model (run:, hf:, path:), a model behind an endpoint (api:<endpoint>/<model>), or checker: the "
         "prompt's own reference decides.",
     )  # fmt: skip
