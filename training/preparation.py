@@ -14,7 +14,7 @@ from training.config import DpoConfig, RewardConfig, SamplingConfig, SftConfig, 
 from training.data.encoding import TokenSet, encode_examples
 from training.data.examples import Example, Pair
 from training.data.pairs import PairSet, encode_pairs
-from training.data.sources import load_examples, load_pairs
+from training.data.sources import joined, load_examples, load_pairs
 from training.data.splits import prompt_of, split
 from training.errors import DataError, InputError
 from training.files import disk_errors, sha256_of
@@ -145,7 +145,7 @@ def _prepare_examples(
     config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal
 ) -> Prepared:
     journal.status("reading data")
-    examples = load_examples(config.dataset, run.inputs, journal, Commits(run_dir.commits))
+    examples = joined(load_examples(config.dataset, run.inputs, journal, Commits(run_dir.commits)))
     train, held_back = _split(examples, config)
     tokenizer = _tokenizer(source, examples, journal)
     journal.status("tokenizing")
@@ -163,7 +163,7 @@ def _prepare_pairs(
     config: DpoConfig | RewardConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal
 ) -> PreparedPairs:
     journal.status("reading data")
-    pairs = load_pairs(config.dataset, run.inputs, journal, Commits(run_dir.commits))
+    pairs = joined(load_pairs(config.dataset, run.inputs, journal, Commits(run_dir.commits)))
     train, held_back = _split(pairs, config)
     tokenizer = _tokenizer(source, pairs, journal)
     journal.status("tokenizing")

@@ -1,11 +1,12 @@
-"""Examples and pairs from the references of a config: joined in order, each journalled with where it came from."""
+"""Examples, pairs and prompts from references: file by file, in order, each journalled with where it came from."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,27 +26,37 @@ from training.rundir import ResolvedInput
 from training.throttle import Throttle
 from training.words import were
 
-NAMED_LINES = 5  # of those that were left out for one reason
+NAMED_ROWS = 5  # of those that were left out for one reason
 
 T = TypeVar("T", Example, Pair, SetPrompt)
 Numbered = Iterable[tuple[int, T]]
 
 
 @dataclass(frozen=True)
+class Part(Generic[T]):
+    """Rows of one file, or of one split of the Hub, each with its number there from 1."""
+
+    reference: str  # as the config has it
+    name: str  # for messages: the reference, and the file where it has several
+    rows: list[T]
+    numbers: array[int]
+
+
+@dataclass(frozen=True)
 class _Form(Generic[T]):
-    """What is to be made of rows. `finish(name, numbered rows, journal)` gives those that are to be trained on."""
+    """What is to be made of rows. `finish(name, numbered rows, journal)` gives those that are to be used."""
 
     stage: str  # one that takes such rows
     noun: str
     convert: Callable[[dict[str, Any]], T]
-    finish: Callable[[str, Numbered[T], Journal], list[T]]
+    finish: Callable[[str, Numbered[T], Journal], Numbered[T]]
     purpose: str = "to train on"
     field: str | None = "dataset"  # the setting that names them
 
 
 def load_examples(
     references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
-) -> list[Example]:
+) -> list[Part[Example]]:
     """All chats and texts of these data sets, in order. Raises DataError, HubError, InputError.
 
     `inputs` says where the worker found each reference; `hf:` ones are fetched here, of the commits that
@@ -56,7 +67,7 @@ def load_examples(
 
 def load_pairs(
     references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
-) -> list[Pair]:
+) -> list[Part[Pair]]:
     """All pairs of these data sets, in order, but for those with nothing to learn: they are counted in the journal.
 
     Raises as `load_examples` does.
@@ -78,52 +89,67 @@ def load_prompt_rows(
     Raises as `load_examples` does, and where two prompts have one id.
     """
     form = _Form("respond", "prompts", as_prompt, _Distinct(repeats).finish, "to answer", field)
-    return _load(form, [reference], inputs, journal, commits)
+    return joined(_load(form, [reference], inputs, journal, commits))
+
+
+def joined(parts: Iterable[Part[T]]) -> list[T]:
+    """The rows of all parts, in order."""
+    return [row for part in parts for row in part.rows]
 
 
 def _load(
     form: _Form[T], references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
-) -> list[T]:
+) -> list[Part[T]]:
     with _collector_paused():
-        return [row for text in references for row in _rows(form, text, inputs, journal, commits)]
+        return [part for text in references for part in _parts(form, text, inputs, journal, commits)]
 
 
-def _rows(
+def _parts(
     form: _Form[T], text: str, inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
-) -> list[T]:
+) -> list[Part[T]]:
     reference = parse_reference(text)
     if reference.kind == "hf":
         numbered = islice(_hub_rows(text, form.convert, fetch_dataset(reference, journal, commits)), reference.rows)
-        rows = form.finish(text, numbered, journal)
-        journal.log(f"{len(rows):,} {form.noun} from {text}.")
+        parts = [_part(form, text, text, numbered, journal)]
+        journal.log(f"{len(parts[0].rows):,} {form.noun} from {text}.")
     else:
-        rows = _file_rows(form, reference, inputs.get(text, ResolvedInput(reference=text)), journal)
-    if not rows:
+        parts = _file_parts(form, reference, inputs.get(text, ResolvedInput(reference=text)), journal)
+    if not any(part.rows for part in parts):
         raise DataError(f"{text} holds no {form.noun} {form.purpose}.", "Choose another data set.", field=form.field)
-    return rows
+    return parts
 
 
-def _all(name: str, numbered: Numbered[Example], journal: Journal) -> list[Example]:
-    return [row for _, row in numbered]
+def _part(form: _Form[T], reference: str, name: str, numbered: Numbered[T], journal: Journal) -> Part[T]:
+    part = Part[T](reference, name, [], array("q"))
+    for number, row in form.finish(name, numbered, journal):
+        part.numbers.append(number)
+        part.rows.append(row)
+    return part
 
 
-def _without_flaws(name: str, numbered: Numbered[Pair], journal: Journal) -> list[Pair]:
+def _all(name: str, numbered: Numbered[Example], journal: Journal) -> Numbered[Example]:
+    return numbered
+
+
+def _without_flaws(name: str, numbered: Numbered[Pair], journal: Journal) -> Iterator[tuple[int, Pair]]:
     """The pairs that have something to learn; how many have not, and which, goes into the journal."""
-    kept: list[Pair] = []
     flawed: dict[Flaw, list[int]] = defaultdict(list)
     for number, pair in numbered:
         flaw = pair_flaw(pair)
         if flaw is None:
-            kept.append(pair)
+            yield number, pair
         else:
             flawed[flaw].append(number)
     for flaw, lines in flawed.items():
-        first = ", ".join(f"{line:,}" for line in lines[:NAMED_LINES])
-        more = f" and {len(lines) - NAMED_LINES:,} more" if len(lines) > NAMED_LINES else ""
-        rows = "row" if len(lines) == 1 else "rows"
-        said = f"{name}: {were(len(lines), 'pair')} left out, since {FLAWS[flaw]} ({rows} {first}{more})."
+        said = f"{name}: {were(len(lines), 'pair')} left out, since {FLAWS[flaw]} ({named_rows(lines)})."
         journal.log(said, "warning")
-    return kept
+
+
+def named_rows(numbers: Sequence[int]) -> str:
+    """As in "row 7", "rows 1, 2, 3, 4, 5 and 12 more"."""
+    first = ", ".join(f"{number:,}" for number in numbers[:NAMED_ROWS])
+    more = f" and {len(numbers) - NAMED_ROWS:,} more" if len(numbers) > NAMED_ROWS else ""
+    return f"row{'' if len(numbers) == 1 else 's'} {first}{more}"
 
 
 class _Distinct:
@@ -133,29 +159,28 @@ class _Distinct:
         self.places: dict[str, str] = {}
         self.repeats = repeats
 
-    def finish(self, name: str, numbered: Numbered[SetPrompt], journal: Journal) -> list[SetPrompt]:
+    def finish(self, name: str, numbered: Numbered[SetPrompt], journal: Journal) -> Iterator[tuple[int, SetPrompt]]:
         """Those that are to be taken. Raises DataError where two have one id of their own."""
-        kept: list[SetPrompt] = []
         repeated = empty = 0
         for number, prompt in numbered:
             place = f"{name}, row {number:,}"
+            first = self.places.setdefault(prompt.prompt_id, place)
             if not prompt.messages:
                 empty += 1
-            elif self.places.setdefault(prompt.prompt_id, place) is place:
-                kept.append(prompt)
-            elif prompt.prompt_id == content_id(prompt.messages):
+                continue
+            if first is not place:
+                if prompt.prompt_id != content_id(prompt.messages):
+                    raise DataError(
+                        f"{place}: the prompt_id “{prompt.prompt_id[:60]}” was given before ({first}).",
+                        "Each prompt needs an id of its own: rename one of the two, or leave it out.",
+                    )
                 repeated += 1
-                kept += [prompt] if self.repeats else []
-            else:
-                raise DataError(
-                    f"{place}: the prompt_id “{prompt.prompt_id[:60]}” was given before ({self.places[prompt.prompt_id]}).",
-                    "Each prompt needs an id of its own: rename one of the two, or leave it out.",
-                )
+            if first is place or self.repeats:
+                yield number, prompt
         if repeated and not self.repeats:
             journal.log(f"{name}: {were(repeated, 'row')} left out, since an earlier row has the same prompt.")
         if empty:
             journal.log(f"{name}: {were(empty, 'row')} left out, since nothing is asked before the answer.", "warning")
-        return kept
 
 
 @contextlib.contextmanager
@@ -180,11 +205,11 @@ def _hub_rows(
             raise DataError(f"{name}, row {number:,}: {error.message}", error.hint) from None
 
 
-def _file_rows(form: _Form[T], reference: Reference, found: ResolvedInput, journal: Journal) -> list[T]:
+def _file_parts(form: _Form[T], reference: Reference, found: ResolvedInput, journal: Journal) -> list[Part[T]]:
     if found.path is None:
         raise InputError(f"{reference} was not found.", "Check the name of the data set.", field=form.field)
     files = data_files(Path(found.path))
-    rows: list[T] = []
+    parts: list[Part[T]] = []
     left = reference.rows
     for path in files:
         if left == 0:
@@ -199,11 +224,11 @@ def _file_rows(form: _Form[T], reference: Reference, found: ResolvedInput, journ
         read = facts.rows if left is None else min(left, facts.rows)
         left = None if left is None else left - read
         name = str(reference) if len(files) == 1 else f"{reference}, {path.name}"
-        rows += form.finish(name, read_rows(path, form.convert, read), journal)
+        parts.append(_part(form, str(reference), name, read_rows(path, form.convert, read), journal))
         journal.artifact(
             "data set", str(reference), file=path.name, sha256=facts.sha256, form=facts.kind, rows=read, bytes=facts.bytes
         )  # fmt: skip
-    return rows
+    return parts
 
 
 def _reporter(journal: Journal, name: str) -> Callable[[int, int], None]:

@@ -14,7 +14,7 @@ from tests.minihub import MiniHub
 from training.commits import Commits
 from training.data.examples import Example
 from training.data.lines import BadRow
-from training.data.sources import load_examples
+from training.data.sources import Part, joined, load_examples
 from training.errors import DataError, InputError
 from training.journal import Journal, Record, read_lines
 from training.rundir import ResolvedInput
@@ -34,8 +34,8 @@ def found(reference: str, path: Path, **facts: str) -> dict[str, ResolvedInput]:
     return {reference: ResolvedInput(reference=reference, path=str(path), **facts)}  # type: ignore[arg-type]
 
 
-def texts(examples: list[Example]) -> list[str | None]:
-    return [example.text for example in examples]
+def texts(parts: list[Part[Example]]) -> list[str | None]:
+    return [example.text for example in joined(parts)]
 
 
 def test_data_sets_are_joined_in_order_and_journalled(journal: Journal, tmp_path: Path) -> None:
