@@ -39,7 +39,8 @@ class Device:
         precision = "bf16 with fp32 master weights" if self.half else "fp32"
         if self.is_gpu:
             return f"{torch.cuda.get_device_name(self.torch)}, {precision}"
-        return f"CPU with {torch.get_num_threads()} threads, {precision}"
+        threads = torch.get_num_threads()
+        return f"CPU with {threads} {'thread' if threads == 1 else 'threads'}, {precision}"
 
     def memory_used(self) -> int:
         """Bytes: the GPU's highest allocation so far, or this process's resident memory."""

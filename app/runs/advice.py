@@ -10,7 +10,8 @@ from training.config import DpoConfig, TrainingConfig
 
 FULL_RATE, LORA_RATE, FRESH_RATE = 2e-4, 2e-3, 1e-2  # learning rates above which a warning is due
 DPO_FULL_RATE, DPO_LORA_RATE = 5e-5, 5e-4
-LEAST_BETA, MOST_BETA = 0.001, 1.0
+USUAL_BETA = (0.001, 1.0, "0.01 to 0.5 is common")  # betas outside of which a warning is due; what is common
+PER_TOKEN_BETA = (0.5, 20.0, "with log-ratios per token, 2 to 10 is common")  # Lambert et al. 2024 (Tulu 3) take 5
 LEAST_CLAMPED = 0.1  # beta x margin clamp below which a pair can hardly lower its loss
 
 
@@ -72,10 +73,11 @@ def _high_rate(config: TrainingConfig, model: ModelSize) -> str | None:
 
 def _of_dpo(config: DpoConfig, found: Counts, model: ModelSize) -> dict[str, str]:
     said = dict[str, str]()
-    if config.beta < LEAST_BETA:
-        said["beta"] = "So small that nothing holds the model near the reference; 0.01 to 0.5 is common."
-    if config.beta > MOST_BETA:
-        said["beta"] = "So large that the model can hardly leave the reference; 0.01 to 0.5 is common."
+    least, most, common = PER_TOKEN_BETA if config.loss == "sigmoid_norm" else USUAL_BETA
+    if config.beta < least:
+        said["beta"] = f"So small that nothing holds the model near the reference; {common}."
+    if config.beta > most:
+        said["beta"] = f"So large that the model can hardly leave the reference; {common}."
     if config.margin_clamp is not None and (clamp := _low_clamp(config, config.margin_clamp)) is not None:
         said["margin_clamp"] = clamp
     if found.steps is not None and config.beta_warmup_steps >= found.steps:

@@ -157,6 +157,11 @@ def test_each_warning_of_dpo_stands_at_its_field() -> None:
     assert "learning_rate" in said(fresh, learning_rate=2e-2)
     assert "small" in said(beta=0.0009)["beta"] and "large" in said(beta=1.1)["beta"]
     assert said(beta=0.001) == said(beta=1) == {}
+    assert said(loss="sigmoid_norm", beta=0.5) == said(loss="sigmoid_norm", beta=20) == {}
+    assert said(loss="sigmoid_norm", beta=0.1) == {
+        "beta": "So small that nothing holds the model near the reference; with log-ratios per token, 2 to 10 is common."
+    }
+    assert "large" in said(loss="sigmoid_norm", beta=21)["beta"]
     assert said(max_steps=50, beta_warmup_steps=50) == {
         "beta_warmup_steps": "The run has 50 steps: beta never reaches its full value."
     }
