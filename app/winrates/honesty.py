@@ -1,0 +1,143 @@
+"""What a reader of a win rate must know before believing it: sentences that stand beside the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sqlmodel import Session, col, select
+
+from app.models import Experiment, Prompt, Response, Run
+from app.runs import graph, states
+from app.runs.inputs import find_dataset
+from app.winrates.opinions import Answers
+from app.winrates.stats import Rate
+from training.config import InvalidConfig, JudgeConfig, parse_config
+from training.references import parse_reference
+
+EDGE = 0.05  # a rate beyond this, or beyond 1 minus it, hardly moves any more
+UNENDED = 0.1  # share of answers that were cut
+EMPTY = 0.01  # share of answers that say nothing
+FEWEST = 30  # prompts: with fewer, intervals are rough
+NOISY = 0.2  # share of pairs on which a judge contradicts itself
+NOISE = ("order_disagreement", "repeat_disagreement", "repeat_difference", "undecided", "unparsable", "judged")
+
+
+def of_labels(session: Session, experiment: Experiment, set_name: str, judge: str, models: Sequence[str]) -> list[str]:
+    """Where the judge also labelled what a model was trained on: it then finds its own taste in the answers."""
+    found = [name for name in models if judge in _labellers(session, experiment, set_name, name)]
+    if not found:
+        return []
+    return [
+        f"{judge} also labelled training data of {_listed(found)}: its win rate may rise while the answers get worse. "
+        "Hold it against another judge, a checker or people."
+    ]
+
+
+def _labellers(session: Session, experiment: Experiment, set_name: str, model: str) -> set[str]:
+    """Who labelled the data that a model, or one that it came from, was trained on."""
+    statement = select(Run).join(Response, col(Response.run_id) == col(Run.id)).join(Prompt)
+    statement = statement.where(
+        Prompt.experiment_id == experiment.id, Prompt.set_name == set_name, Response.model == model
+    )
+    made = session.exec(statement.distinct()).all()
+    found: set[str] = set()
+    for run in _ancestors(session, made):
+        for text in run.config.get("dataset") or []:
+            reference = parse_reference(str(text))
+            dataset = find_dataset(session, reference) if reference.kind == "data" else None
+            if dataset is not None:
+                found |= set(dataset.facts.get("labelled_by") or [])
+    return found
+
+
+def _ancestors(session: Session, runs: Sequence[Run]) -> list[Run]:
+    known: dict[int, Run] = {}
+    edge = list(runs)
+    while edge:
+        run = edge.pop()
+        if run.id is not None and run.id not in known:
+            known[run.id] = run
+            edge += graph.parents(session, run.id)
+    return list(known.values())
+
+
+def of_edges(models: Sequence[str], rates: Sequence[Rate], baseline: str) -> list[str]:
+    """Where the baseline is so weak, or so strong, that rates say little of the difference between models."""
+    told = [(name, rate.win_rate) for name, rate in zip(models, rates, strict=True) if rate.n >= FEWEST]
+    weak = [name for name, rate in told if rate >= 1 - EDGE]
+    strong = [name for name, rate in told if rate <= EDGE]
+    said = []
+    if weak:
+        said.append(f"{baseline} loses nearly always against {_listed(weak)}: a stronger baseline would tell more.")
+    if strong:
+        said.append(f"{baseline} wins nearly always against {_listed(strong)}: a weaker baseline would tell more.")
+    return said
+
+
+def of_answers(answers: Answers, models: Sequence[str]) -> list[str]:
+    """Where answers are scored that never ended, or are empty."""
+    said = []
+    for name in models:
+        place = answers.models.index(name)
+        empty, ended = _share(answers.empty[place]), _share(answers.ended[place])
+        if empty is not None and empty >= EMPTY:
+            said.append(f"{empty:.0%} of the answers of {name} are empty, and were judged like any other.")
+        if ended is not None and 1 - ended > UNENDED:
+            said.append(
+                f"{1 - ended:.0%} of the answers of {name} never ended: they were cut, and judged as they were."
+            )
+    return said
+
+
+def of_prompts(models: Sequence[str], rates: Sequence[Rate]) -> list[str]:
+    """Where there are few prompts, or not the same number for all."""
+    if not rates:
+        return []
+    fewest, most = min(rate.n for rate in rates), max(rate.n for rate in rates)
+    counted = "1 prompt is" if fewest == 1 else f"{fewest} prompts are"
+    said = [f"{counted} little to go by: the intervals themselves are rough."] if fewest < FEWEST else []
+    if fewest < most:
+        fewer = [name for name, rate in zip(models, rates, strict=True) if rate.n < most]
+        said.append(f"Not all have been judged on as many prompts: {_listed(fewer)} on fewer than {most:,}.")
+    return said
+
+
+def noise_of(session: Session, experiment: Experiment, judge: str) -> dict[str, float]:
+    """How much a judge contradicts itself, by the latest finished run of it in this experiment; empty where unknown."""
+    statement = select(Run).where(
+        Run.experiment_id == experiment.id, Run.stage == "judge", Run.state == states.FINISHED
+    )
+    for run in session.exec(statement.order_by(col(Run.id).desc())):
+        try:
+            config = parse_config(run.config)
+        except InvalidConfig:
+            continue
+        if isinstance(config, JudgeConfig) and config.judge_name == judge:
+            last = {name: (run.summary.get(name) or {}).get("last") for name in NOISE}
+            return {name: float(value) for name, value in last.items() if value is not None}
+    return {}
+
+
+def of_noise(noise: dict[str, float]) -> list[str]:
+    """Where the judge's own noise is large."""
+    said = []
+    if (share := noise.get("order_disagreement", 0.0)) > NOISY:
+        said.append(f"The judge decides otherwise in {share:.0%} of the pairs when the answers change places.")
+    if (share := noise.get("repeat_disagreement", 0.0)) > NOISY:
+        said.append(f"Asked twice, the judge decides otherwise in {share:.0%} of the pairs.")
+    if count := int(noise.get("unparsable", 0)):
+        said.append(f"{count:,} of the judge's replies could not be read; those pairs have no verdict.")
+    return said
+
+
+def _share(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    shown = list(names[:most])
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
