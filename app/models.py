@@ -107,7 +107,7 @@ class Prompt(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     experiment_id: int = Field(sa_column=Column(ForeignKey("experiment.id", ondelete="CASCADE"), nullable=False))
-    set_name: str = Field(max_length=200)
+    set_name: str = Field(sa_column=Column(Text, nullable=False))
     prompt_id: str = Field(max_length=200)
     messages: list[dict[str, str]] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
     category: str | None = Field(default=None, max_length=200)

@@ -60,7 +60,10 @@ def read_outputs(stage: str, run_dir: RunDir) -> Outputs:
     if stage in MODEL_STAGES and not run_dir.model.is_dir():
         raise Incomplete("The trainer ended well, but left no model.")
     if stage == "respond":
-        return Outputs(*place, responses=_rows(run_dir.responses, as_response))
+        answers = Outputs(*place, responses=_rows(run_dir.responses, as_response))
+        if not answers.responses:
+            raise Incomplete("The trainer ended well, but left no answers.")
+        return answers
     if stage == "judge":
         found = Outputs(*place, scores=_rows(run_dir.scores, as_score), verdicts=_rows(run_dir.verdicts, as_verdict))
         if not (found.scores or found.verdicts):

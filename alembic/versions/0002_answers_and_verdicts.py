@@ -14,7 +14,7 @@ def upgrade() -> None:
         "prompt",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("experiment_id", sa.Integer(), nullable=False),
-        sa.Column("set_name", sa.String(length=200), nullable=False),
+        sa.Column("set_name", sa.Text(), nullable=False),
         sa.Column("prompt_id", sa.String(length=200), nullable=False),
         sa.Column("messages", sa.JSON(), nullable=True),
         sa.Column("category", sa.String(length=200), nullable=True),

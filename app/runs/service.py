@@ -19,6 +19,7 @@ from app.db import ring_after_commit
 from app.errors import Conflict, NotFound
 from app.models import Event, Experiment, Run, RunParent
 from app.runs import graph, states
+from app.winrates.intake import forget_answers
 from training.config import StageConfig
 
 
@@ -168,6 +169,7 @@ def delete(session: Session, run_id: int, *, with_dependants: bool = False) -> l
         raise Conflict(f"{', '.join(running)} is still running.", "Stop it first.")
     keys = [run.id for run in runs if run.id is not None]
     # A worker may have claimed one of them since: the condition is checked again by the statement itself.
+    forget_answers(session, keys)
     session.execute(sql_delete(Event).where(col(Event.run_id).in_(keys)))
     session.execute(sql_delete(RunParent).where(col(RunParent.run_id).in_(keys) | col(RunParent.parent_id).in_(keys)))
     gone = session.execute(sql_delete(Run).where(col(Run.id).in_(keys), col(Run.state) != states.RUNNING))

@@ -36,11 +36,11 @@ def of_labels(session: Session, experiment: Experiment, set_name: str, judge: st
 
 def _labellers(session: Session, experiment: Experiment, set_name: str, model: str) -> set[str]:
     """Who labelled the data that a model, or one that it came from, was trained on."""
-    statement = select(Run).join(Response, col(Response.run_id) == col(Run.id)).join(Prompt)
-    statement = statement.where(
+    answered = select(Response.run_id).join(Prompt, col(Prompt.id) == col(Response.prompt_key))
+    answered = answered.where(
         Prompt.experiment_id == experiment.id, Prompt.set_name == set_name, Response.model == model
     )
-    made = session.exec(statement.distinct()).all()
+    made = session.exec(select(Run).where(col(Run.id).in_(answered))).all()
     found: set[str] = set()
     for run in _ancestors(session, made):
         for text in run.config.get("dataset") or []:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Table, and_, delete, insert, or_, update
+from sqlalchemy import Table, and_, delete, exists, insert, or_, update
 from sqlmodel import Session, col, select
 
 from app.models import Prompt, Response, Score, Verdict
@@ -89,6 +89,15 @@ def _replace(session: Session, changed: list[tuple[int, ResponseRow]], run_id: i
         of_it = or_(VERDICTS.c.model_a == old.model, VERDICTS.c.model_b == old.model)
         session.execute(delete(VERDICTS).where(VERDICTS.c.prompt_key == old.prompt_key, of_it))
         session.execute(update(RESPONSES).where(RESPONSES.c.id == key).values(**_content(row, run_id)))
+
+
+def forget_answers(session: Session, run_ids: Sequence[int]) -> None:
+    """Take away what these runs answered, and all that anybody said of it."""
+    of_runs = RESPONSES.c.run_id.in_(run_ids)
+    mine = RESPONSES.c.prompt_key == VERDICTS.c.prompt_key
+    named = or_(RESPONSES.c.model == VERDICTS.c.model_a, RESPONSES.c.model == VERDICTS.c.model_b)
+    session.execute(delete(VERDICTS).where(exists().where(of_runs, mine, named)))
+    session.execute(delete(RESPONSES).where(of_runs))  # their scores go with them
 
 
 def take_scores(
