@@ -27,7 +27,9 @@ def figure(chart: Chart, series: dict[str, dict[str, Any]], run_colour: str) -> 
 
 
 def _constant(values: Sequence[float | None]) -> bool:
-    return len(set(values)) <= 1
+    """Whether they are one value, to the rounding of fp32: 0.1 summed over micro-batches is not always the same 0.1."""
+    known = [value for value in values if value is not None]
+    return not known or max(known) - min(known) <= 1e-6 * max(map(abs, known))
 
 
 def _trace(chart: Chart, trace: Trace, points: dict[str, Any], run_colour: str) -> dict[str, Any]:

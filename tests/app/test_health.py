@@ -47,6 +47,16 @@ def still_falling(share: float) -> Curve:
     return by_eval([0.7, *[0.6 + 0.1 * share] * (EVALS - 6), *[0.6] * 5])
 
 
+def still_at(chance: float) -> Shape:
+    """A train loss that stays at chance, and evals that go a share of the way from there to 0."""
+    return lambda share: {"loss": flat(chance), "eval_loss": settles(chance, chance * (1 - share))}
+
+
+def by_heart(chance: float) -> Shape:
+    """Evals that stay at chance, and a train loss that has gone a share of the way from there to 0."""
+    return lambda share: {"loss": flat(chance * (1 - share)), "eval_loss": settles(chance, chance)}
+
+
 def burst(height: float, steps: int = 5, first: int = 300, level: float = 2.0) -> Curve:
     """A train loss with a burst of a few steps."""
     values = level + 0.001 * np.cos(np.arange(STEPS))
@@ -92,10 +102,13 @@ CASES: list[tuple[str, str, str, dict[str, Any], Shape, float, float]] = [
     ("Overfitting", "note", "dpo", {}, of(lambda x: rising_since_its_best(0.6, x), "eval_loss"), 1.011, 1.009),
     ("Overfitting", "warning", "reward", {}, of(lambda x: rising_since_its_best(0.6, x), "eval_loss"), 1.031, 1.029),
     ("Overfitting", "warning", "sft", {}, of(lambda x: rising_since_its_best(0.6, x), "eval_loss"), 1.031, 1.029),
-    ("Has not begun to learn", "warning", "dpo", {}, of(lambda x: settles(CHANCE, CHANCE * (1 - x)), "eval_loss"), 0.019, 0.021),
-    ("Has not begun to learn", "warning", "reward", LORA, of(lambda x: settles(CHANCE, CHANCE * (1 - x)), "eval_loss"), 0.019, 0.021),
-    ("Has not begun to learn", "note", "dpo", {"warmup_steps": 450}, of(lambda x: settles(CHANCE, CHANCE * (1 - x)), "eval_loss"), 0.019, 0.021),
-    ("Has not begun to learn", "warning", "dpo", {"loss": "ipo", "beta": 0.1}, of(lambda x: settles(25.0, 25.0 * (1 - x)), "eval_loss"), 0.019, 0.021),
+    ("Has not begun to learn", "warning", "dpo", {}, still_at(CHANCE), 0.019, 0.021),
+    ("Has not begun to learn", "warning", "reward", LORA, still_at(CHANCE), 0.019, 0.021),
+    ("Has not begun to learn", "note", "dpo", {"warmup_steps": 450}, still_at(CHANCE), 0.019, 0.021),
+    ("Has not begun to learn", "warning", "dpo", {"loss": "ipo", "beta": 0.1}, still_at(25.0), 0.019, 0.021),
+    ("Eval stays at chance", "warning", "dpo", {}, by_heart(CHANCE), 0.051, 0.049),
+    ("Eval stays at chance", "note", "reward", {"warmup_steps": 450}, by_heart(CHANCE), 0.051, 0.049),
+    ("Eval stays at chance", "warning", "dpo", {"loss": "ipo", "beta": 0.1}, by_heart(25.0), 0.051, 0.049),
     ("Learns", "good", "sft", {}, of(still_falling, "eval_loss"), 0.021, 0.019),
     ("Has levelled off", "good", "sft", {}, of(still_falling, "eval_loss"), 0.019, 0.021),
     ("Has levelled off", "good", "sft", {}, of(lambda x: settles(2.5, 2.5 * (1 - x)), "eval_loss"), 0.011, 0.009),
@@ -224,7 +237,7 @@ def test_a_run_without_eval_is_told_so_after_fifty_steps(stage: str) -> None:
 
 def test_a_small_beta_with_a_clamp_narrows_what_counts_as_learning() -> None:
     """The loss cannot fall below log(1 + exp(-0.015 x 20)) = 0.554; 2 % of the way there is 0.690."""
-    curves = healthy("dpo") | {"eval_loss": settles(CHANCE, 0.689)}
+    curves = healthy("dpo") | {"loss": flat(CHANCE), "eval_loss": settles(CHANCE, 0.689)}
     assert "Has not begun to learn" in said("dpo", curves)
     small = said("dpo", curves, beta=0.015, margin_clamp=20.0)
     assert "Has not begun to learn" not in small
@@ -245,6 +258,14 @@ def test_the_least_loss_follows_from_the_settings(config: dict[str, Any], floor:
     assert evidence.Evidence("dpo", config, {}).floor == pytest.approx(floor, abs=1e-6)
 
 
+def test_a_run_that_learns_its_pairs_by_heart_is_not_told_to_learn_faster() -> None:
+    memorised = healthy("dpo") | by_heart(CHANCE)(0.12) | {"accuracy": flat(0.8), "eval_accuracy": settles(0.5, 0.55)}
+    found = said("dpo", memorised)
+    assert {"Eval stays at chance", "Ranks what it has seen"} <= set(found) and "Has not begun to learn" not in found
+    assert "the train loss has fallen to 0.610" in found["Eval stays at chance"].sentence
+    assert not any("Raise learning_rate" in each.advice for each in found.values())
+
+
 def test_one_long_sampling_is_not_growth_and_two_in_a_row_are() -> None:
     for long, expected in ((1, False), (2, True)):
         lengths = [40.0] * (EVALS - long) + [90.0] * long
@@ -253,7 +274,7 @@ def test_one_long_sampling_is_not_growth_and_two_in_a_row_are() -> None:
 
 
 def test_time_is_given_after_the_warm_up_before_a_word_on_chance_or_a_warning() -> None:
-    still, guessing = {"eval_loss": settles(CHANCE, CHANCE)}, beside_chance(0.5)
+    still, guessing = still_at(CHANCE)(0), beside_chance(0.5)
     for warm, level in ((400, "warning"), (401, "note")):
         assert said("reward", healthy("reward") | still, warmup_steps=warm)["Has not begun to learn"].level == level
     for warm, expected in ((500, True), (501, False)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.runs.health.evidence import Evidence
-from app.runs.health.finding import Finding, at, number
+from app.runs.health.finding import Finding, Level, at, number
 from app.runs.health.points import EVALS, TO_SIGMA, Array, Points
 
 # Thresholds; docs/health.md says why.
@@ -16,6 +16,7 @@ NO_EVAL_STEPS = 50  # steps after which a run without eval is told so
 RISE_NOTE, RISE_WARNING = 0.01, 0.03  # of the best eval loss: how far above it the latest ones lie
 RISE_NOISE = 4.0  # and how many times the evals' own noise
 BEGUN = 0.02  # of the way from chance to the least possible loss: less is no learning
+TRAIN_BEGUN = 0.05  # of the same way: a train loss that went further has learned, if only its own pairs
 PATIENT_STEPS = 200  # after the warm-ups: not having begun is worth a warning only then
 FALL_LEAST = 0.01  # of the first eval loss
 LEVEL_EVALS = 5  # evals over which it must have stood still
@@ -99,19 +100,28 @@ def _train_fell_since(run: Evidence, step: int) -> tuple[float, float] | None:
 
 
 def _not_begun(run: Evidence) -> Finding | None:
-    """Still at the loss of chance."""
+    """Eval is still at the loss of chance: because nothing is learned, or only by heart."""
     evals = run["eval_loss"].behind(run.warm)
     if not run.prefers or len(evals) < EVALS:
         return None
     learned = run.chance - evals.latest()
     if learned >= BEGUN * (run.chance - run.floor) or evals.latest() > 1.05 * run.chance:
         return None
-    late = evals.last_step >= run.warm + PATIENT_STEPS
+    level: Level = "warning" if evals.last_step >= run.warm + PATIENT_STEPS else "note"
+    still = f"At {at(evals.last_step)} the eval loss is {number(evals.latest())}, still that of chance ({number(run.chance)})"
+    trained = run["loss"].behind(run.warm).upto(evals.last_step)
+    if len(trained) >= trained.window and trained.settled < run.chance - TRAIN_BEGUN * (run.chance - run.floor):
+        return Finding(
+            "eval_loss", level, "Eval stays at chance",
+            f"{still}, while the train loss has fallen to {number(trained.settled)}: what it learns of its own pairs does "
+            "not hold for others.",
+            f"More and more varied pairs help most; else a lower learning_rate ({run.setting('learning_rate'):g}), or "
+            "fewer epochs.",
+            evals.last_step,
+        )  # fmt: skip
     lora = " LoRA wants about ten times the learning rate of full training." if run.setting("lora_rank") else ""
     return Finding(
-        "eval_loss", "warning" if late else "note", "Has not begun to learn",
-        f"At {at(evals.last_step)} the eval loss is {number(evals.latest())}, still that of chance "
-        f"({number(run.chance)}).{_floor_words(run)}",
+        "eval_loss", level, "Has not begun to learn", f"{still}.{_floor_words(run)}",
         f"Raise learning_rate ({run.setting('learning_rate'):g}) three- to tenfold, or give it more steps.{lora}",
         evals.last_step,
     )  # fmt: skip
