@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -13,8 +13,9 @@ from training.commits import Commits
 from training.config import DpoConfig, RewardConfig, SamplingConfig, SftConfig, TrainingConfig
 from training.data.encoding import TokenSet, encode_examples
 from training.data.examples import Example, Pair
+from training.data.held_out import HeldOutSet, held_out_set
 from training.data.pairs import PairSet, encode_pairs
-from training.data.sources import joined, load_examples, load_pairs
+from training.data.sources import Part, joined, load_examples, load_pairs
 from training.data.splits import prompt_of, split
 from training.errors import DataError, InputError
 from training.files import disk_errors, sha256_of
@@ -31,6 +32,7 @@ from training.words import were
 
 Prepared = PreparedData[TokenSet]
 PreparedPairs = PreparedData[PairSet]
+R = TypeVar("R", Example, Pair)
 
 
 def find_model(config: TrainingConfig, run: RunFile, run_dir: RunDir, journal: Journal) -> Path | Shape:
@@ -97,8 +99,12 @@ def model_identity(source: Path | Shape, found: ResolvedInput | None) -> str:
 
 
 def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal) -> Prepared:
-    """Read, split and tokenize the run's examples, or take what an earlier attempt made of them."""
-    prepared = _once(TokenSet, config, run, run_dir, lambda: _prepare_examples(config, run, source, run_dir, journal))
+    """Read the run's examples but for held-out prompts, split and tokenize them, or take what an earlier attempt made of them."""
+    held_out = held_out_set(run, run_dir, journal)
+    prepared = _once(
+        TokenSet, config, run, run_dir, held_out,
+        lambda: _prepare_examples(config, run, source, held_out, run_dir, journal),
+    )  # fmt: skip
     train, held_back = prepared.train, prepared.held_back
     _report(prepared, "example", config.max_length, journal)
     empty = train.empty + held_back.empty
@@ -110,8 +116,12 @@ def prepare(config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunD
 def prepare_pairs(
     config: DpoConfig | RewardConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal
 ) -> PreparedPairs:
-    """Read, split and tokenize the run's pairs, or take what an earlier attempt made of them."""
-    prepared = _once(PairSet, config, run, run_dir, lambda: _prepare_pairs(config, run, source, run_dir, journal))
+    """Read the run's pairs but for held-out prompts, split and tokenize them, or take what an earlier attempt made of them."""
+    held_out = held_out_set(run, run_dir, journal)
+    prepared = _once(
+        PairSet, config, run, run_dir, held_out,
+        lambda: _prepare_pairs(config, run, source, held_out, run_dir, journal),
+    )  # fmt: skip
     _report(prepared, "pair", config.max_length, journal)
     too_long = prepared.train.too_long + prepared.held_back.too_long
     if too_long:
@@ -123,10 +133,15 @@ def prepare_pairs(
 
 
 def _once(
-    form: type[T], config: TrainingConfig, run: RunFile, run_dir: RunDir, make: Callable[[], PreparedData[T]]
+    form: type[T],
+    config: TrainingConfig,
+    run: RunFile,
+    run_dir: RunDir,
+    held_out: HeldOutSet | None,
+    make: Callable[[], PreparedData[T]],
 ) -> PreparedData[T]:
     """What an earlier attempt made and kept, else what is made now, and kept. Raises DataError where it is nothing."""
-    key = cache_key(config, run)
+    key = cache_key(config, run, held_out.sha256 if held_out else None)
     prepared = from_cache(form, run_dir, key)
     if prepared is None:
         prepared = make()
@@ -142,10 +157,16 @@ def _once(
 
 
 def _prepare_examples(
-    config: SftConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal
+    config: SftConfig,
+    run: RunFile,
+    source: Path | Shape,
+    held_out: HeldOutSet | None,
+    run_dir: RunDir,
+    journal: Journal,
 ) -> Prepared:
     journal.status("reading data")
-    examples = joined(load_examples(config.dataset, run.inputs, journal, Commits(run_dir.commits)))
+    parts = load_examples(config.dataset, run.inputs, journal, Commits(run_dir.commits))
+    examples = joined(_guarded(parts, run, held_out, run_dir, journal))
     train, held_back = _split(examples, config)
     tokenizer = _tokenizer(source, examples, journal)
     journal.status("tokenizing")
@@ -160,10 +181,16 @@ def _prepare_examples(
 
 
 def _prepare_pairs(
-    config: DpoConfig | RewardConfig, run: RunFile, source: Path | Shape, run_dir: RunDir, journal: Journal
+    config: DpoConfig | RewardConfig,
+    run: RunFile,
+    source: Path | Shape,
+    held_out: HeldOutSet | None,
+    run_dir: RunDir,
+    journal: Journal,
 ) -> PreparedPairs:
     journal.status("reading data")
-    pairs = joined(load_pairs(config.dataset, run.inputs, journal, Commits(run_dir.commits)))
+    parts = load_pairs(config.dataset, run.inputs, journal, Commits(run_dir.commits))
+    pairs = joined(_guarded(parts, run, held_out, run_dir, journal))
     train, held_back = _split(pairs, config)
     tokenizer = _tokenizer(source, pairs, journal)
     journal.status("tokenizing")
@@ -178,6 +205,17 @@ def _prepare_pairs(
         drawn = [Example(messages=pairs[index].prompt) for index in sorted(shown.values())]
         prompts = sample_prompts(config, drawn, tokenizer)
     return PreparedPairs(tokenizer, encode(train), encode(held_back), prompts)
+
+
+def _guarded(
+    parts: list[Part[R]], run: RunFile, held_out: HeldOutSet | None, run_dir: RunDir, journal: Journal
+) -> list[Part[R]]:
+    """What may be trained on."""
+    if held_out is None:
+        return parts
+    from training.leak_guard import without_held_out
+
+    return without_held_out(parts, held_out, run, run_dir, journal)
 
 
 def _split(rows: Sequence[Example] | Sequence[Pair], config: TrainingConfig) -> tuple[list[int], list[int]]:

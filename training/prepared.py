@@ -45,10 +45,12 @@ class PreparedData(Generic[T]):
         return digest.hexdigest()
 
 
-def cache_key(config: TrainingConfig, run: RunFile) -> str:
-    """A hash of all that decides the tokens."""
+def cache_key(config: TrainingConfig, run: RunFile, held_out: str | None = None) -> str:
+    """A hash of all that decides the tokens. `held_out`: the hash of the held-out prompts' file, where there is one."""
     fields = config.model_dump(include=DECISIVE)
     inputs = [_identity(run, reference) for reference in (config.model, *config.dataset)]
+    if held_out is not None and run.held_out is not None:
+        inputs.append([run.held_out.dataset, held_out, run.held_out.similarity, run.embedder])
     return hashlib.sha256(orjson.dumps([fields, inputs], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -43,7 +43,7 @@ class HeldOut(BaseModel):
     dataset: str  # a reference; RunFile.inputs says where it was found
     n: int | None = None  # None: all of them
     seed: int = 0
-    similarity: float = 0.9  # cosine from which two prompts ask the same; 1: only equal ones
+    similarity: float = 0.85  # cosine from which two prompts ask the same; 1: only equal ones
     path: str
 
 

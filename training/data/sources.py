@@ -38,6 +38,7 @@ class Part(Generic[T]):
 
     reference: str  # as the config has it
     name: str  # for messages: the reference, and the file where it has several
+    path: Path | None  # of the file; None: of the Hub
     rows: list[T]
     numbers: array[int]
 
@@ -110,7 +111,7 @@ def _parts(
     reference = parse_reference(text)
     if reference.kind == "hf":
         numbered = islice(_hub_rows(text, form.convert, fetch_dataset(reference, journal, commits)), reference.rows)
-        parts = [_part(form, text, text, numbered, journal)]
+        parts = [_part(form, text, text, None, numbered, journal)]
         journal.log(f"{len(parts[0].rows):,} {form.noun} from {text}.")
     else:
         parts = _file_parts(form, reference, inputs.get(text, ResolvedInput(reference=text)), journal)
@@ -119,8 +120,10 @@ def _parts(
     return parts
 
 
-def _part(form: _Form[T], reference: str, name: str, numbered: Numbered[T], journal: Journal) -> Part[T]:
-    part = Part[T](reference, name, [], array("q"))
+def _part(
+    form: _Form[T], reference: str, name: str, path: Path | None, numbered: Numbered[T], journal: Journal
+) -> Part[T]:
+    part = Part[T](reference, name, path, [], array("q"))
     for number, row in form.finish(name, numbered, journal):
         part.numbers.append(number)
         part.rows.append(row)
@@ -224,7 +227,7 @@ def _file_parts(form: _Form[T], reference: Reference, found: ResolvedInput, jour
         read = facts.rows if left is None else min(left, facts.rows)
         left = None if left is None else left - read
         name = str(reference) if len(files) == 1 else f"{reference}, {path.name}"
-        parts.append(_part(form, str(reference), name, read_rows(path, form.convert, read), journal))
+        parts.append(_part(form, str(reference), name, path, read_rows(path, form.convert, read), journal))
         journal.artifact(
             "data set", str(reference), file=path.name, sha256=facts.sha256, form=facts.kind, rows=read, bytes=facts.bytes
         )  # fmt: skip
