@@ -1,6 +1,6 @@
 """The prompts that an experiment holds out of all training: drawn once, by the first run that needs them, and kept.
 
-The file: {"held_out": {"dataset", "seed", "n", "revision", "distinct"}} in its first line, then a prompt a line:
+The file: {"held_out": {"dataset", "seed", "n", "drawn", "distinct", "revision"}} in its first line, then a prompt a line:
 {"prompt_id", "prompt": messages, "category"?, "reference"?}, in the order in which they were drawn.
 """
 
@@ -20,7 +20,6 @@ from training.data.examples import SetPrompt
 from training.data.normal import digest
 from training.data.sources import load_prompt_rows
 from training.errors import InputError
-from training.files import disk_errors, sha256_of, synced
 from training.journal import Journal
 from training.references import parse_reference
 from training.rundir import HeldOut, RunDir, RunFile, sync_directory
@@ -71,6 +70,8 @@ def held_out_set(run: RunFile, run_dir: RunDir, journal: Journal) -> HeldOutSet 
 
 
 def _draw(wanted: HeldOut, path: Path, run: RunFile, run_dir: RunDir, journal: Journal) -> None:
+    from training.files import disk_errors
+
     journal.status("drawing the held-out prompts")
     commits = Commits(run_dir.commits)
     prompts = load_prompt_rows(wanted.dataset, run.inputs, journal, commits, None, repeats=True)
@@ -82,7 +83,7 @@ def _draw(wanted: HeldOut, path: Path, run: RunFile, run_dir: RunDir, journal: J
             "warning",
         )
     head = {
-        "dataset": wanted.dataset, "seed": wanted.seed, "n": wanted.n, "distinct": distinct,
+        "dataset": wanted.dataset, "seed": wanted.seed, "n": wanted.n, "drawn": len(drawn), "distinct": distinct,
         "revision": commits.find("dataset", parse_reference(wanted.dataset)),
     }  # fmt: skip
     with disk_errors("the held-out prompts"):
@@ -124,8 +125,11 @@ def _write_first(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        synced(temporary, b"".join(orjson.dumps(row) + b"\n" for row in rows))
-        temporary.chmod(0o600)
+        with temporary.open("wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.writelines(orjson.dumps(row) + b"\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
         return  # another run was first
@@ -138,13 +142,17 @@ def read_held_out(wanted: HeldOut) -> HeldOutSet:
     """What was drawn before. Raises InputError where the file is damaged, or was drawn otherwise than is wanted now."""
     path = Path(wanted.path)
     try:
-        head, *rows = map(orjson.loads, path.read_bytes().splitlines())
+        content = path.read_bytes()
+        head, *rows = map(orjson.loads, content.splitlines())
         head = head["held_out"]
         prompts = [
             SetPrompt(row["prompt_id"], row["prompt"], row.get("category"), row.get("reference")) for row in rows
         ]
-        found = HeldOutSet(prompts, head["dataset"], head["revision"], head["distinct"], sha256_of(path))
+        sha256 = hashlib.sha256(content).hexdigest()
+        found = HeldOutSet(prompts, head["dataset"], head["revision"], head["distinct"], sha256)
         drawn = head["dataset"], head["n"], head["seed"]
+        if len(prompts) != head["drawn"]:
+            raise ValueError("some of its lines are missing")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is damaged: {str(error) or type(error).__name__}.",
