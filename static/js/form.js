@@ -153,13 +153,14 @@ function openWhatIsSet() {
   if (controls.some((control) => rare.contains(control) && text(control) !== control.dataset.default)) rare.open = true;
 }
 
-uploads(document.getElementById("drop"), nameOf, (dataset) => {
-  const field = document.getElementById("f-dataset");
+const drop = document.getElementById("drop"); // beside the field that takes a data set, where the stage has one
+if (drop) uploads(drop, nameOf, (dataset) => {
+  const field = drop.closest("[data-field]").querySelector("[name]");
   field.value = dataset.reference;
   const option = Object.assign(document.createElement("option"), { value: dataset.reference });
   option.textContent = `${dataset.rows} ${dataset.kind} rows`;
   document.getElementById("datasets").prepend(option);
-  touched.add("dataset");
+  touched.add(field.name);
   check(0);
 });
 

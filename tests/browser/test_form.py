@@ -9,6 +9,7 @@ from sqlmodel import select
 from app.models import Dataset, Run
 from tests.browser.conftest import Console
 from tests.browser.house import House
+from training.config import STAGES
 
 pytestmark = pytest.mark.browser
 
@@ -75,6 +76,18 @@ def test_a_double_click_launches_one_run(tab: Page, house: House) -> None:
     tab.wait_for_url("**/runs/1")
     with house.database.read() as session:
         assert [run.name for run in session.exec(select(Run))] == ["once"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_form_of_every_stage_opens_and_takes_an_upload_where_it_takes_data(
+    tab: Page, house: House, stage: str
+) -> None:
+    tab.goto(f"{house.address}/runs/new?stage={stage}")
+    expect(tab.locator("#stage")).to_have_value(stage)
+    if tab.locator("#drop").count():
+        tab.set_input_files("#file", {"name": "chats.jsonl", "mimeType": "application/json", "buffer": GOOD.encode()})
+        taken = tab.locator("[data-field]", has=tab.locator("#drop")).locator("[name]")
+        expect(taken).to_have_value("data:chats@1")
 
 
 def test_a_bad_file_is_explained_line_by_line_and_a_good_one_is_chosen(
