@@ -43,7 +43,7 @@ class Agreement:
 
 
 def agreement(judges: npt.ArrayLike, units: npt.ArrayLike, preferences: npt.ArrayLike) -> Agreement:
-    """Judges against each other. All (verdicts,): the judge, the unit (any numbers) and the preference in [0, 1].
+    """Judges against each other. All (verdicts,): the judge, the unit (any integers) and the preference in [0, 1].
     Several verdicts of one judge on one unit are averaged first."""
     from scipy.sparse import csr_array
 

@@ -57,6 +57,7 @@ def test_a_mean_of_votes_that_is_a_half_but_for_rounding_is_a_tie() -> None:
     votes = np.mean([0.0, 0.6, 0.7, 0.7])
     assert votes != 0.5
     assert win_rate([votes, 1, 0]).ties == 1
+    assert win_rate([1 - votes, 1, 0]).ties == 1
 
 
 @pytest.mark.parametrize(("wins", "n"), [(0, 5), (1, 5), (8, 10), (10, 10), (250, 500), (499, 500)])
