@@ -218,8 +218,13 @@ def replaced(one: Asked, other: Asked) -> list[tuple[str, str]]:
 
 
 def _own(words: list[str], others: frozenset[str]) -> list[str]:
-    """The words of content whose stems the other prompt lacks."""
-    return [word for word in words if word not in FUNCTION_WORDS and word not in REQUESTS and stem(word) not in others]
+    """The words of content whose stems the other prompt lacks, but for numbers, which are compared as such."""
+    own = []
+    for word in words:
+        known = word in FUNCTION_WORDS or word in REQUESTS or word in NUMBER_WORDS or stem(word) in others
+        if not known and not DIGITS.fullmatch(word):
+            own.append(word)
+    return own
 
 
 def overlap(one: Asked, other: Asked) -> float:

@@ -14,9 +14,9 @@ from training.data.examples import Message
 
 KEPT = frozenset("*/%&#@\\")  # of Unicode's punctuation: operators and names rather than pauses
 NUMBER_SIGN = re.compile(
-    r"(?<=\d)[.,:](?=\d)|(?<!\w)[-\u2010-\u2013\u2212](?=\d)|(?<=\d)\s*[-\u2010-\u2013\u2212](?=\s*\d)"
+    r"(?<=\d)[.,:](?=\d)|(?<=\d)\s*[-\u2010-\u2013\u2212]\s*(?=\d)|(?<!\w)[-\u2010-\u2013\u2212](?=\d)"
 )
-"""A point, comma or colon between digits, and a minus before a digit that is no hyphen of a word."""
+"""A point, comma or colon between digits; a minus between two numbers, or before one."""
 SIGNS = {".": "\ue000", ",": "\ue001", ":": "\ue002", "-": "\ue003"}  # what stands for them meanwhile
 BACK = str.maketrans({stand_in: sign for sign, stand_in in SIGNS.items()})
 
@@ -40,8 +40,11 @@ def _without_pauses(text: str) -> str:
 
 
 def _stand_in(found: re.Match[str]) -> str:
-    sign = found[0].strip()
-    return SIGNS[sign] if sign in ".,:" else f" {SIGNS['-']}"
+    sign = found[0]
+    if sign in ".,:":
+        return SIGNS[sign]
+    between = found.start() and found.string[found.start() - 1].isdigit()
+    return f" {SIGNS['-']} " if between else f" {SIGNS['-']}"
 
 
 class _Pauses(dict[int, int | str | None]):
