@@ -99,7 +99,7 @@ def _search(
                     leaks.append(Leak(at, row, prompt))
                 elif question.turns:
                     others["\n".join(text for _, text in question.turns)].append((row, question))
-            if suspects_of is not None:
+            if suspects_of is not None and others:
                 suspects += _suspects(suspects_of, held, at, others)
             done += min(BLOCK, len(part.rows) - start)
             if throttle.ready() or done == total:
