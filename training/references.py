@@ -24,13 +24,13 @@ CHECKPOINT = re.compile(r"best|last|[0-9]{1,12}")
 
 OPTIONS: dict[str, frozenset[str]] = {
     "hf": frozenset({"config", "split", "rows"}),
-    "run": frozenset({"checkpoint"}),
+    "run": frozenset({"checkpoint", "part"}),
     "path": frozenset({"rows"}),
 }
 
 FORMS = {
     "hf": "hf:<owner>/<name>[@<revision>][?config=..&split=..&rows=..]",
-    "run": "run:<name>[?checkpoint=best|last|<step>]",
+    "run": "run:<name>[?checkpoint=best|last|<step>][?part=pairs|remaining]",
     "data": "data:<name>[@<version>]",
     "path": "path:<file or folder>[?rows=..]",
     "new": "new:<shape>",
@@ -112,6 +112,8 @@ def _check(kind: str, name: str, version: str | None, options: dict[str, str]) -
             raise BadReference(f"“{key[:40]}” is no option of {kind}: references. It takes: {known}.")
         if key == "rows" and not re.fullmatch(r"[1-9][0-9]{0,11}", value):
             raise BadReference("rows takes a whole number from 1.")
+        if key == "part" and value not in {"pairs", "remaining"}:
+            raise BadReference("part takes pairs or remaining, of an augment run.")
         if key == "checkpoint" and not CHECKPOINT.fullmatch(value):
             raise BadReference("checkpoint takes best, last or a step.")
 

@@ -136,6 +136,26 @@ class RunDir:
         return self.outputs / "verdicts.jsonl"
 
     @property
+    def pairs(self) -> Path:
+        """What an `augment` run kept: a data file of preferences."""
+        return self.outputs / "pairs.jsonl"
+
+    @property
+    def remaining(self) -> Path:
+        """The rows of an `augment` run's data whose prompts it did not draw, in their own form."""
+        return self.outputs / "remaining.jsonl"
+
+    @property
+    def candidates(self) -> Path:
+        """Every answer that an `augment` run drew, with its measures, and why it was dropped where it was."""
+        return self.outputs / "candidates.jsonl"
+
+    @property
+    def funnel(self) -> Path:
+        """How many prompts and answers each filter of an `augment` run left, and how similar they were."""
+        return self.outputs / "funnel.json"
+
+    @property
     def work(self) -> Path:
         """What of a stage's many small works is done (training/worklog.py)."""
         return self.root / "work.jsonl"

@@ -11,16 +11,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from training.config.asking import AskingConfig
+from training.config.augment import AugmentConfig
 from training.config.dpo import DpoConfig
 from training.config.fields import GROUPS, StageConfig, reference_of, setting
 from training.config.judge import JudgeConfig
+from training.config.judging import JudgingConfig
 from training.config.respond import RespondConfig
 from training.config.reward import RewardConfig
 from training.config.sft import SftConfig
 from training.config.training import SamplingConfig, TrainingConfig
 
 __all__ = [
-    "GROUPS", "STAGES", "AskingConfig", "DpoConfig", "InvalidConfig", "JudgeConfig", "RespondConfig", "RewardConfig",
+    "GROUPS", "STAGES", "AskingConfig", "AugmentConfig", "DpoConfig", "InvalidConfig", "JudgeConfig", "JudgingConfig", "RespondConfig", "RewardConfig",
     "SamplingConfig", "SftConfig", "StageConfig", "TrainingConfig", "explain", "parse_config", "reference_of", "setting",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from training.references import KINDS, parse_reference
 
 GROUPS = (
-    "What to train", "What to answer", "What to judge", "Data", "Preference", "Answers", "Judging", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Endpoint", "Machine",
+    "What to train", "What to answer", "What to judge", "Data", "Preference", "Answers", "Synthesis", "Judging", "Filters", "Optimisation", "Evaluation and checkpoints", "Samples", "LoRA", "Endpoint", "Machine",
 )  # fmt: skip
 
 
