@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from training.references import NAME, key_variable
+from training.references import NAME, key_variable, parse_reference
 
 
 class Settings(BaseSettings):
@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         description="OpenAI-compatible servers that `api:<name>/<model>` means, as `name=url` with commas between, such as "
         "`local=http://127.0.0.1:8000/v1`. The key of one is `PREFLAB_KEY_<NAME>`, and stands nowhere else.",
     )
+    embedder: str = Field(
+        "",
+        description="The sentence-transformers model that tells whether two prompts ask the same: `hf:<repo>` or "
+        "`path:<folder>`. Empty: all-MiniLM-L6-v2, of the installed package, else of the Hub.",
+    )
     beat_seconds: float = Field(5.0, gt=0, description="How often a worker says that it is alive.")
     lease_seconds: float = Field(
         60.0, gt=0, description="A run whose worker has been silent for so long is given to another."
@@ -101,6 +106,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 - keeps links as they are
+
+    @field_validator("embedder")
+    @classmethod
+    def _embedder(cls, value: str) -> str:
+        value = value.strip()
+        if value:
+            reference = parse_reference(value, ("hf", "path"))
+            if reference.kind == "path" and not Path(reference.name).expanduser().is_absolute():
+                raise ValueError("name the folder by its whole path, as path:/models/embedder")
+        return value
 
     @field_validator("log_level")
     @classmethod
@@ -147,6 +162,11 @@ class Settings(BaseSettings):
         return self.home / "shared"
 
     @property
+    def experiments_folder(self) -> Path:
+        """What an experiment's runs share, such as the prompts that it holds out of all training."""
+        return self.home / "experiments"
+
+    @property
     def path_roots(self) -> list[Path]:
         """Folders that `path:` references may point into. A service that starts in / has none unless they are named."""
         named = [path.expanduser().resolve() for path in self.allowed_paths]
@@ -171,12 +191,18 @@ class Settings(BaseSettings):
 
     def create_home(self) -> None:
         """Make the home and its folders, private to their owner. Raises OSError."""
-        inside = (self.queue_folder, self.runs_folder, self.datasets_folder, self.workers_folder, self.shared_folder)
+        inside = (
+            self.queue_folder, self.runs_folder, self.datasets_folder, self.workers_folder, self.shared_folder,
+            self.experiments_folder,
+        )  # fmt: skip
         for folder in (self.home, *inside):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def run_folder(self, run_id: int) -> Path:
         return self.runs_folder / str(run_id)
+
+    def experiment_folder(self, experiment_id: int) -> Path:
+        return self.experiments_folder / str(experiment_id)
 
 
 def load_settings() -> Settings:

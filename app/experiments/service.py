@@ -12,10 +12,11 @@ from app.db import one_at_a_time
 from app.disk import check_space
 from app.errors import Conflict, Invalid, NotFound
 from app.experiments import spec as specs
+from app.experiments.held_out import check_held_out, set_aside_anothers
 from app.models import Experiment, Run
 from app.runs import service as runs
 from app.runs.checks import check_inputs
-from app.runs.inputs import pinned
+from app.runs.inputs import pin, pinned
 from app.settings import Settings
 from training.config import StageConfig
 from training.references import NAME
@@ -76,9 +77,11 @@ def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> 
     planned = specs.plan(spec)
     check_space(settings)
     one_at_a_time(session, "launch")
-    experiment = create(session, spec.name, spec.question, spec.model_dump(mode="json", exclude_defaults=True))
+    errors = check_held_out(session, settings, spec.held_out) if spec.held_out else {}
+    experiment = create(session, spec.name, spec.question, _content(session, spec))
+    if spec.held_out:
+        set_aside_anothers(settings, experiment)
     stages = {run.name: run.config.stage for run in planned}
-    errors: dict[str, str] = {}
     made: dict[str, Run] = {}
     for run in planned:
         inputs = check_inputs(session, settings, run.config, experiment, stages)
@@ -90,6 +93,14 @@ def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> 
     if errors:
         raise Invalid("The experiment cannot be launched: " + " ".join(errors.values()), fields=errors)
     return experiment, list(made.values())
+
+
+def _content(session: Session, spec: specs.ExperimentSpec) -> dict[str, Any]:
+    """The file as it is kept: a data set whose prompts are held out with its version, which is then read for ever."""
+    content = spec.model_dump(mode="json", exclude_defaults=True)
+    if spec.held_out:
+        content["held_out"]["dataset"] = pin(session, spec.held_out.dataset)
+    return content
 
 
 def launch_one(

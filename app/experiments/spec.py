@@ -4,16 +4,53 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import Invalid, NotFound
-from training.config import InvalidConfig, JudgeConfig, StageConfig, explain, parse_config
+from training.config import (
+    InvalidConfig,
+    JudgeConfig,
+    RespondConfig,
+    StageConfig,
+    explain,
+    parse_config,
+    reference_of,
+    setting,
+)
 from training.references import NAME, parse_reference
+from training.rundir import HeldOut
 
+NOTHING_HELD_OUT = (
+    "This experiment holds no prompts out. Give its file a held_out section, or name prompts as data:<upload>, "
+    "hf:<Hub id> or path:<file>."
+)
 PRESETS = Path(__file__).resolve().parents[2] / "training" / "presets"
+
+
+HeldOutReference = Annotated[str, reference_of("hf", "data", "path")]
+
+
+class HeldOutSpec(BaseModel):
+    """The section `held_out`: prompts that are drawn before anything trains, and that no run may learn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    dataset: HeldOutReference = setting(
+        title="Data set", group="Held out", right="hf:<owner>/<name>?split=.. or data:<an upload>",
+        help="Prompts, chats or pairs: hf:<Hub id>, data:<an upload> or path:<file>.",
+    )  # fmt: skip
+    n: int | None = setting(
+        None, title="Prompts", group="Held out", ge=1, le=1_000_000, right="500",
+        help="How many distinct prompts are held out. Empty: all.",
+    )  # fmt: skip
+    seed: int = setting(0, title="Seed", group="Held out", ge=0, le=2**31 - 1, right="0", help="Which are drawn.")
+    similarity: float = setting(
+        HeldOut.model_fields["similarity"].default, title="Similarity", group="Held out", gt=0, le=1, right="0.85",
+        help="Cosine of embeddings from which two prompts ask the same. 1: only equal prompts count.",
+    )  # fmt: skip
 
 
 class ExperimentSpec(BaseModel):
@@ -25,6 +62,7 @@ class ExperimentSpec(BaseModel):
     question: str = Field("", max_length=2000)
     baseline: str | None = None
     primary_judge: str | None = None
+    held_out: HeldOutSpec | None = None
     runs: dict[str, dict[str, Any]] = Field(min_length=1, max_length=200)
 
 
@@ -45,7 +83,20 @@ def parse_spec(content: Any) -> ExperimentSpec:
         return ExperimentSpec.model_validate(content)
     except ValidationError as error:
         fields = explain(error, ExperimentSpec)
+        if fields.pop("held_out", None):
+            fields |= _wrong_in_held_out(content["held_out"])
         raise Invalid("The experiment is not valid: " + _joined(fields), fields=fields) from None
+
+
+def _wrong_in_held_out(content: Any) -> dict[str, str]:
+    """What is wrong with each field of the section, named as in the file."""
+    if not isinstance(content, dict):
+        return {"held_out": 'Write {dataset: "hf:<owner>/<name>", n: 500, seed: 0}.'}
+    try:
+        HeldOutSpec.model_validate(content)
+    except ValidationError as error:
+        return {f"held_out.{name}": sentence for name, sentence in explain(error, HeldOutSpec).items()}
+    return {}
 
 
 def plan(spec: ExperimentSpec) -> list[PlannedRun]:
@@ -61,6 +112,8 @@ def plan(spec: ExperimentSpec) -> list[PlannedRun]:
         except InvalidConfig as error:
             fields.update({f"{name}.{field}": message for field, message in error.fields.items()})
             continue
+        if isinstance(config, RespondConfig) and config.prompts == "held_out" and spec.held_out is None:
+            fields[f"{name}.prompts"] = NOTHING_HELD_OUT
         config = _completed(config, spec)
         planned[name] = PlannedRun(name, config, _needs(config, spec.runs))
     if fields:

@@ -63,9 +63,9 @@ def check_inputs(
                 found.parents.append(run.id)
                 _check_parent(place, run, reference)
             if name == "dataset":
-                flaws |= _check_dataset(place, reference, config.stage)
+                flaws |= check_dataset(place, reference, config.stage)
             elif name == "prompts":
-                _check_dataset(place, reference, config.stage)
+                check_dataset(place, reference, config.stage)
             elif isinstance(config, TrainingConfig):
                 _check_model(place, reference, name, config)
             else:
@@ -137,7 +137,7 @@ def _check_parent(place: Place, run: Run, reference: Reference) -> None:
             raise InputError(str(error)) from None
 
 
-def _check_dataset(place: Place, reference: Reference, stage: str) -> dict[str, Flaws]:
+def check_dataset(place: Place, reference: Reference, stage: str) -> dict[str, Flaws]:
     """The flaws of its pairs by file, as far as they are known. Raises InputError, DataError."""
     if reference.kind == "held_out":
         if place.experiment is None or not place.experiment.spec.get("held_out"):

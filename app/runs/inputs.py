@@ -54,7 +54,7 @@ def allowed_path(settings: Settings, name: str) -> Path | None:
 
 def pinned(session: Session, config: StageConfig) -> StageConfig:
     """The config with `data:name` as `data:name@version`: a run that is resumed later reads the same file."""
-    exact = {text: _pin(session, text) for _, text in config.references() if text.startswith("data:")}
+    exact = {text: pin(session, text) for _, text in config.references() if text.startswith("data:")}
     changes: dict[str, object] = {}
     for name in {name for name, text in config.references() if text in exact}:
         value = getattr(config, name)
@@ -62,7 +62,8 @@ def pinned(session: Session, config: StageConfig) -> StageConfig:
     return config.model_copy(update=changes)
 
 
-def _pin(session: Session, text: str) -> str:
+def pin(session: Session, text: str) -> str:
+    """A reference to a data set with its version, the latest where it names none; any other as it is."""
     reference = parse_reference(text)
     found = find_dataset(session, reference) if reference.kind == "data" else None
     return text if found is None else f"data:{found.name}@{found.version}"
@@ -71,12 +72,11 @@ def _pin(session: Session, text: str) -> str:
 def resolve_inputs(session: Session, settings: Settings, run: Run, config: StageConfig) -> dict[str, ResolvedInput]:
     """Where the trainer finds each input. Raises LookupError with a sentence where one is gone."""
     experiment = session.get(Experiment, run.experiment_id)
-    return {text: _resolve(session, settings, parse_reference(text), experiment) for _, text in config.references()}
+    return {text: resolve(session, settings, parse_reference(text), experiment) for _, text in config.references()}
 
 
-def _resolve(
-    session: Session, settings: Settings, reference: Reference, experiment: Experiment | None
-) -> ResolvedInput:
+def resolve(session: Session, settings: Settings, reference: Reference, experiment: Experiment | None) -> ResolvedInput:
+    """Where the trainer finds one input. Raises LookupError with a sentence where it is gone."""
     text = str(reference)
     if reference.kind == "run":
         parent = find_run(session, reference.name, experiment)
