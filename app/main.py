@@ -21,9 +21,10 @@ from app.resources import resource
 from app.runs import routes as runs
 from app.settings import Settings, load_settings
 from app.system import routes as system
+from app.winrates import routes as winrates
 
-PAGES = (sign_in.pages, assets.router, runs.pages, experiments.pages, datasets.pages, system.pages)
-APIS = (sign_in.api, runs.api, experiments.api, live.api, datasets.api, system.api)
+PAGES = (sign_in.pages, assets.router, runs.pages, experiments.pages, datasets.pages, winrates.pages, system.pages)
+APIS = (sign_in.api, runs.api, experiments.api, live.api, datasets.api, winrates.api, system.api)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
