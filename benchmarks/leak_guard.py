@@ -4,7 +4,7 @@
 
 The prompts are made: requests of 24 forms whose words are drawn from the embedder's own vocabulary, common ones more
 often, a third of them with a passage behind. So many of them are equal to held-out ones, and as many say the same in
-another order, which the guard must find. 446,531 is the number of pairs of a large public preference mixture.
+another order, which the guard must find.
 """
 
 from __future__ import annotations

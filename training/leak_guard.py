@@ -153,7 +153,13 @@ def _alike(
         )
         return by_letters(pairs, texts, held.asked)
     journal.status("comparing what prompts mean", embedder=embedder.name, prompts=len(texts))
-    return by_meaning(pairs, texts, held.asked, embedder, wanted.similarity)
+    throttle = Throttle()
+
+    def progress(done: int, total: int) -> None:
+        if throttle.ready() or done == total:
+            journal.progress("comparing what prompts mean", done, total, "prompts")
+
+    return by_meaning(pairs, texts, held.asked, embedder, wanted.similarity, progress)
 
 
 def _same_set(wanted: HeldOut, part: Part[R], inputs: Mapping[str, ResolvedInput]) -> bool:

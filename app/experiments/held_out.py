@@ -41,8 +41,16 @@ def held_out_of(session: Session, settings: Settings, experiment: Experiment) ->
 
 
 def held_out_input(session: Session, settings: Settings, held_out: HeldOut) -> ResolvedInput:
-    """Where the trainer finds the data set that they are drawn from. Raises LookupError with a sentence."""
-    return resolve(session, settings, parse_reference(held_out.dataset), None)
+    """Where the trainer finds the data set that they are drawn from; nowhere, once it is gone and they were drawn.
+
+    Raises LookupError with a sentence.
+    """
+    try:
+        return resolve(session, settings, parse_reference(held_out.dataset), None)
+    except LookupError:
+        if not Path(held_out.path).exists():
+            raise
+        return ResolvedInput(reference=held_out.dataset)
 
 
 def set_aside_anothers(settings: Settings, experiment: Experiment) -> None:

@@ -74,7 +74,7 @@ class Held:
         """The held-out prompt that a row has, None where it has none."""
         if isinstance(row, Example) and row.messages is None:
             return self._inside(row.text or "")
-        for said in (question.turns, *self._later(row, question)):
+        for said in filter(None, (question.turns, *self._later(row, question))):
             for index in self._by_turns.get(said, ()):
                 if self.questions[index].fits(question.system):
                     return index

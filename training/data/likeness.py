@@ -6,7 +6,7 @@ for something else are put aside (training/data/differences.py), and the rest al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,8 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from training.data.differences import OVERLAP, Asked, content_stems, other_prompt, overlap
 
-BLOCK = 20_000  # prompts whose words are compared at once
+CHUNK = 1024  # texts that are embedded at once
+MOST_COSINES = 10_000_000  # that are in memory at once, about 12 bytes each
 WORDS_ALIKE = 0.4  # cosine of tf-idf from which two prompts are looked at; rewordings have more (tests/training/data)
 LETTERS_ALIKE = 0.9  # cosine of letter n-grams from which two prompts are all but equal, where no embedder is to be had
 
@@ -68,10 +69,14 @@ class Suspects:
                 found.append((row, column))
         return found
 
-    def _words_alike(self, normals: Sequence[str]) -> list[tuple[int, int]]:
-        cosines = (self._weights.transform(self._vectors.transform(normals)) @ self._held_out).tocoo()
-        enough = cosines.data >= WORDS_ALIKE
-        return list(zip(cosines.row[enough].tolist(), cosines.col[enough].tolist(), strict=True))
+    def _words_alike(self, normals: Sequence[str]) -> Iterator[tuple[int, int]]:
+        vectors = self._weights.transform(self._vectors.transform(normals))
+        step = max(1, MOST_COSINES // len(self._prompts))
+        for start in range(0, len(normals), step):
+            cosines = (vectors[start : start + step] @ self._held_out).tocoo()
+            enough = cosines.data >= WORDS_ALIKE
+            rows, columns = cosines.row[enough] + start, cosines.col[enough]
+            yield from zip(rows.tolist(), columns.tolist(), strict=True)
 
 
 def by_meaning(
@@ -80,10 +85,15 @@ def by_meaning(
     held_out: Sequence[Asked],
     embedder: Embedder,
     similarity: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Likeness]:
-    """Those of the pairs whose embeddings have this cosine; where the embedder does not read all, common words too."""
+    """Those of the pairs whose embeddings have this cosine; where the embedder does not read all, common words too.
+
+    `progress(texts done, in all)`.
+    """
     rows, columns = sorted({row for row, _ in pairs}), sorted({column for _, column in pairs})
-    prompts, others = _embedded(embedder, texts, rows), _embedded(embedder, [each.text for each in held_out], columns)
+    others = _embedded(embedder, [each.text for each in held_out], columns)
+    prompts = _embedded(embedder, texts, rows, progress)
     found = []
     for row, column in pairs:
         (vector, read), (other, other_read) = prompts[row], others[column]
@@ -96,10 +106,19 @@ def by_meaning(
 
 
 def _embedded(
-    embedder: Embedder, texts: Sequence[str], which: Sequence[int]
+    embedder: Embedder,
+    texts: Sequence[str],
+    which: Sequence[int],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[int, tuple[NDArray[np.float32], bool]]:
-    chosen = [texts[index] for index in which]
-    return dict(zip(which, zip(embedder.encode(chosen), embedder.reads(chosen), strict=True), strict=True))
+    """Of each of these texts its embedding, and whether all of it was read."""
+    found: dict[int, tuple[NDArray[np.float32], bool]] = {}
+    for start in range(0, len(which), CHUNK):
+        chunk = which[start : start + CHUNK]
+        chosen = [texts[index] for index in chunk]
+        found.update(zip(chunk, zip(embedder.encode(chosen), embedder.reads(chosen), strict=True), strict=True))
+        progress(len(found), len(which))
+    return found
 
 
 def by_letters(pairs: Sequence[tuple[int, int]], texts: Sequence[str], held_out: Sequence[Asked]) -> list[Likeness]:

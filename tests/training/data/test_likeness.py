@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training.data.prompt_pairs import ALL_DIFFERENT, ALL_SAME, DIFFERENT, SAME
+from training.data import likeness
 from training.data.differences import Asked, other_prompt
 from training.data.likeness import Suspects, by_letters, by_meaning
 from training.embed import Embedder, open_embedder
@@ -142,3 +143,13 @@ def test_words_of_a_script_without_spaces_are_compared_one_by_one() -> None:
     one, near, far = "请写一首关于大海的诗", "请你写一首关于大海的诗歌", "法国的首都是哪里"
     suspects = Suspects([Asked(one)]).find([near, far], [Asked(near).normal, Asked(far).normal])
     assert suspects == [(0, 0)]
+
+
+def test_suspects_are_the_same_however_few_prompts_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = [Asked(first) for first, _ in SAME]
+    texts = [second for _, second in [*SAME, *DIFFERENT]]
+    normals = [Asked(text).normal for text in texts]
+    whole = Suspects(held_out).find(texts, normals)
+    assert len(whole) > len(SAME) / 2
+    monkeypatch.setattr(likeness, "MOST_COSINES", 100)
+    assert sorted(Suspects(held_out).find(texts, normals)) == sorted(whole)
