@@ -13,7 +13,7 @@ from training.errors import DataError, ModelError
 from training.hub_cache import Repo, fetch, open_repo
 from training.hub_errors import explained, first_line
 from training.journal import Journal
-from training.model_files import read_model_config
+from training.model_files import CAUSAL, read_model_config
 from training.references import Reference
 
 MODEL_FILES = (
@@ -27,8 +27,11 @@ READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def fetch_model(reference: Reference, journal: Journal, commits: Commits) -> Path:
-    """The folder of a model of the Hub, with its weights, config and tokenizer. Raises HubError, ModelError, DiskFull."""
+def fetch_model(reference: Reference, journal: Journal, commits: Commits, ends: tuple[str, ...] = CAUSAL) -> Path:
+    """The folder of a model of the Hub, with its weights, config and tokenizer. Raises HubError, ModelError, DiskFull.
+
+    `ends`: of its architecture's name (training.model_files).
+    """
     with explained(reference, "model"):
         repo = open_repo(reference, "model", commits)
         paths = [path for path in repo.files if any(fnmatch.fnmatchcase(path, form) for form in MODEL_FILES)]
@@ -40,7 +43,7 @@ def fetch_model(reference: Reference, journal: Journal, commits: Commits) -> Pat
                 "Take another revision or model, or convert it (https://huggingface.co/spaces/safetensors/convert).",
             )
         if "config.json" in paths:
-            read_model_config(fetch(repo, ["config.json"], journal))
+            read_model_config(fetch(repo, ["config.json"], journal), ends)
         folder = fetch(repo, paths, journal)
         journal.artifact("model", str(reference), revision=repo.commit, files=len(paths), bytes=_size(repo, paths))
         return folder

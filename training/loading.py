@@ -47,10 +47,20 @@ class Loaded:
 
 def load_model(folder: Path) -> Loaded:
     """Load a causal language model in fp32. No pickle, no code from the folder. Raises ModelError."""
+    model = load_pretrained(AutoModelForCausalLM, folder, "auto", "a causal language model")
+    source = model.dtype
+    return Loaded(model.float(), source)
+
+
+def load_pretrained(kind: Any, folder: Path, dtype: torch.dtype | str, what: str, field: str = "model") -> Any:
+    """A model of one of transformers' automatic classes. `what` it is, in words. Raises ModelError.
+
+    No pickle, no code from the folder.
+    """
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder,
-            dtype="auto",
+            dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -59,8 +69,8 @@ def load_model(folder: Path) -> Loaded:
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"The model cannot be loaded: {_first_sentence(error)}",
-            "Save it again with transformers (save_pretrained), as a causal language model in safetensors.",
-            field="model",
+            f"Save it again with transformers (save_pretrained), as {what} in safetensors.",
+            field=field,
         ) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
@@ -68,10 +78,9 @@ def load_model(folder: Path) -> Loaded:
         raise ModelError(
             f"The model's files lack {len(missing):,} of its weights, {missing[0]} for one: they would be random.",
             "Save it again with transformers, or take another model.",
-            field="model",
+            field=field,
         )
-    source = model.dtype
-    return Loaded(model.float(), source)
+    return model
 
 
 def take_weights(loaded: Loaded, source: ResolvedInput | None) -> None:

@@ -14,6 +14,8 @@ from training.errors import InputError, ModelError
 from training.safetensors_files import Tensor, read_header
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
+SCORING = ("ForSequenceClassification",)
+"""How the architectures' names end of models that write, and of those that score (reward models)."""
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight")
 TRAINABLE = frozenset({"F64", "F32", "F16", "BF16"})
 WHO_MAY_READ = "Check that it is a plain file, and that the user who runs Preflab may read it."
@@ -38,10 +40,13 @@ class ModelFacts:
     bytes: int  # of the weights
 
 
-def inspect_model(folder: Path, max_length: int | None = None) -> ModelFacts:
-    """Check a folder from which training is to start. Raises ModelError; InputError where max_length is too long."""
+def inspect_model(folder: Path, max_length: int | None = None, ends: tuple[str, ...] = CAUSAL) -> ModelFacts:
+    """Check a folder from which training is to start, or that is to judge (`ends`: SCORING).
+
+    Raises ModelError; InputError where max_length is too long.
+    """
     try:
-        facts = _inspect(folder)
+        facts = _inspect(folder, ends)
     except OSError as error:
         raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}.", WHO_MAY_READ) from None
     if max_length is not None:
@@ -49,10 +54,10 @@ def inspect_model(folder: Path, max_length: int | None = None) -> ModelFacts:
     return facts
 
 
-def _inspect(folder: Path) -> ModelFacts:
+def _inspect(folder: Path, ends: tuple[str, ...]) -> ModelFacts:
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}.", "Check the path; it names the folder of config.json.")
-    config = read_model_config(folder)
+    config = read_model_config(folder, ends)
     files = weight_files(folder)
     tensors = [tensor for file in files for tensor in read_header(file)]
     facts = _facts(folder, config, files, tensors)
@@ -70,8 +75,8 @@ def check_length(max_length: int, most: int | None) -> None:
         )
 
 
-def read_model_config(folder: Path) -> dict[str, Any]:
-    """config.json of a causal language model that needs no code of its own. Raises ModelError."""
+def read_model_config(folder: Path, ends: tuple[str, ...] = CAUSAL) -> dict[str, Any]:
+    """config.json of a causal language model, or what `ends` says, that needs no code of its own. Raises ModelError."""
     path = folder / "config.json"
     config = _read_json(path, f"The folder {folder} holds no config.json, so it is no model.")
     architecture = _architecture(config)
@@ -84,12 +89,16 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         )
     if config.get("quantization_config"):
         raise ModelError(f"The model in {folder} is quantised, so it cannot be trained.", "Take the original weights.")
-    if architecture is not None and not architecture.endswith(CAUSAL):
+    if architecture is not None and not architecture.endswith(ends):
         raise ModelError(
-            f"The model in {folder} is a {architecture}, not a causal language model.",
-            "Take a model whose architecture ends in ForCausalLM.",
+            f"The model in {folder} is a {architecture}, not a {_in_words(ends)}.",
+            f"Take a model whose architecture ends in {ends[0]}.",
         )
     return config
+
+
+def _in_words(ends: tuple[str, ...]) -> str:
+    return "reward model" if ends == SCORING else "causal language model"
 
 
 def _architecture(config: Mapping[str, Any]) -> str | None:
