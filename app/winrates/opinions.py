@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from app.models import Experiment
-from app.winrates.intake import PROMPTS, RESPONSES, SCORES, VERDICTS
+from app.winrates.known import PROMPTS, RESPONSES, SCORES, VERDICTS
 from app.winrates.sets import PEOPLE
 
 Array = npt.NDArray[Any]

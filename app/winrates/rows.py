@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from training.data.examples import Message
@@ -117,11 +118,17 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 
 def _name(row: dict[str, Any], name: str) -> str:
-    text = _text(row, name).strip()
-    if not text:
-        raise RowError(f"“{name}” is empty.", "Give it a name.")
+    return _checked(_text(row, name), name)
+
+
+@lru_cache(maxsize=10_000)
+def _checked(text: str, name: str) -> str:
+    """A name, checked once, and the same object in every row: a file has millions of rows, and few names."""
     if len(text) > MOST_NAME:
         raise RowError(f"“{name}” has {len(text):,} characters; {MOST_NAME} are the most.", "Shorten it.")
+    text = text.strip()
+    if not text:
+        raise RowError(f"“{name}” is empty.", "Give it a name.")
     if not text.isprintable():
         raise RowError(f"“{name}” holds a line break or another control character.", "Leave it out.")
     return text
@@ -133,10 +140,16 @@ def _prompt_id(row: dict[str, Any]) -> str:
 
 
 def _judge(row: dict[str, Any]) -> str:
-    judge = _name(row, "judge")
+    return judge_name(_text(row, "judge"))
+
+
+@lru_cache(maxsize=10_000)
+def judge_name(text: str, field: str = "judge") -> str:
+    """A judge's name, checked. `field`: where it stands. Raises RowError."""
+    judge = _checked(text, field)
     if judge != "checker" and not any(judge.startswith(kind) and len(judge) > len(kind) for kind in JUDGES):
         raise RowError(
-            f"“judge” is “{judge[:60]}”.", "A judge is named checker, reward:<name>, llm:<name> or human:<name>."
+            f"“{field}” is “{judge[:60]}”.", "A judge is named checker, reward:<name>, llm:<name> or human:<name>."
         )
     return judge
 
