@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from app.db import Database
 from app.errors import AppError
+from app.experiments.held_out import held_out_input, held_out_of
 from app.models import Experiment, Run
 from app.runs.inputs import resolve_inputs
 from app.settings import Settings
@@ -38,6 +39,9 @@ def run_file(database: Database, settings: Settings, run_id: int, attempt: int) 
         try:
             config = parse_config(run.config)
             inputs = resolve_inputs(session, settings, run, config)
+            held_out = held_out_of(session, settings, experiment)
+            if held_out is not None:
+                inputs[held_out.dataset] = held_out_input(session, settings, held_out)
         except InvalidConfig as error:
             hint = "It was launched by another version: clone it and change that."
             raise CannotStart(f"The config is not valid any more: {error}.", hint) from None
@@ -54,6 +58,8 @@ def run_file(database: Database, settings: Settings, run_id: int, attempt: int) 
             config=config.model_dump(mode="json"),
             inputs=inputs,
             shared=str(settings.shared_folder),
+            held_out=held_out,
+            embedder=settings.embedder,
             prompt_set=asked,
             responses=str(RunDir(settings.run_folder(run_id)).given_responses) if run.stage == "judge" else None,
         )

@@ -269,7 +269,7 @@ ROWS: dict[str, tuple[Any, str]] = {
     "Latin-1": ('{"text": "café"}'.encode("latin-1"), "byte 14 is not UTF-8. The file is probably in Latin-1"),
     "cut off": (b'{"text": "a', "this is not valid JSON"),
     "line break in a text": (b'{"text": "a\tb"}', "control character"),
-    "NaN": (b'{"text": NaN}', "this is not valid JSON"),
+    "NaN": (b'{"text": NaN}', "holds NaN or Infinity"),
     "half a surrogate": (b'{"text": "\\ud83d"}', "half of a surrogate pair"),
     "NUL byte": (b'{"text": "a\0b"}', "holds NUL bytes"),
     "NUL bytes outside": (b"{\0\0}", "NUL bytes"),
