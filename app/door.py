@@ -28,7 +28,7 @@ from app.settings import Settings
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 BODY_TYPES = frozenset({"application/json", "application/octet-stream", "application/x-ndjson"})
 SMALL_BODY = 2 << 20  # bytes
-UPLOADS = "/api/v1/datasets/"
+UPLOADS = ("/api/v1/datasets/", "/api/v1/experiments/")  # where a PUT's body is a file
 OWN_HEADER = "X-Preflab"
 OPEN_PATHS = ("/static/", "/healthz")  # these never ask who it is
 HOST = re.compile(r"(?P<name>[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from app.cli import data, launch, runs, start, system
+from app.cli import answers, data, launch, results, runs, start, system
 from app.errors import AppError, Invalid
 
 cli = typer.Typer(
@@ -23,7 +23,9 @@ cli = typer.Typer(
 start.add_to(cli)
 launch.add_to(cli)
 runs.add_to(cli)
+results.add_to(cli)
 data.add_to(cli)
+answers.add_to(data.imports, data.exports)
 system.add_to(cli)
 
 

@@ -19,7 +19,8 @@ from sqlmodel import Session
 from app import migrations
 from app.db import Database
 from app.errors import Invalid, NotFound, Unavailable
-from app.models import Run
+from app.experiments import service as experiments
+from app.models import Experiment, Run
 from app.runs.inputs import find_run
 from app.settings import Settings, load_settings
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as docs/cli.md shows it.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or EXPERIMENT/NAME.", show_default=False)]
+
+ExperimentName = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="An experiment's name, or its id.", show_default=False)
+]
+PromptSet = Annotated[
+    str, typer.Option("--prompts", metavar="SET", help="The prompt set; unset: the held-out one, or the only one.")
+]
 
 
 @dataclass(frozen=True)
@@ -85,25 +93,29 @@ def emit(content: dict[str, Any]) -> None:
     sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print rows in columns, or a sentence where there are none."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str, *, figures: int = 0) -> None:
+    """Print rows in columns, or a sentence where there are none. `figures`: so many columns, the last, hold numbers."""
     from rich.table import Table
 
     if not rows:
         print(empty)
         return
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, no_wrap=column == columns[0])
+    for number, column in enumerate(columns):
+        if number >= len(columns) - figures:
+            shown.add_column(column, justify="right", no_wrap=True)
+        else:
+            shown.add_column(column, no_wrap=not figures and number == 0)
     for row in rows:
         shown.add_row(*row)
-    console().print(shown, soft_wrap=not sys.stdout.isatty())
+    # Into a file or a pipe nothing is cut or broken, however wide.
+    console(width=None if sys.stdout.isatty() else 10_000).print(shown)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False)
+    return Console(stderr=stderr, highlight=False, markup=False, width=width)
 
 
 def note(sentence: str) -> None:
@@ -131,6 +143,16 @@ def the_run(session: Session, name: str) -> Run:
     if run is None:
         raise NotFound(f"There is no run “{name[:200]}”.", "Give its id, or EXPERIMENT/NAME; see `preflab runs list`.")
     return run
+
+
+def the_experiment(session: Session, name: str) -> Experiment:
+    """By name or id. Raises NotFound."""
+    found = experiments.by_name(session, name)
+    if found is None and name.isascii() and name.isdecimal() and len(name) < 10:
+        found = session.get(Experiment, int(name))
+    if found is None:
+        raise NotFound(f"There is no experiment “{name[:200]}”.", "Give its name, or its id.")
+    return found
 
 
 def brief(run: Run) -> dict[str, Any]:

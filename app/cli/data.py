@@ -34,11 +34,15 @@ def add_to(cli: typer.Typer) -> None:
 def import_dataset(
     file: Annotated[Path, typer.Argument(help="A JSON Lines file.")],
     name: Annotated[str, typer.Option(help="The data set's name: `data:NAME` in a config.")],
+    labelled_by: Annotated[
+        list[str],
+        typer.Option(metavar="JUDGE", help="Who said which answer is better, as reward:NAME; may be repeated."),
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Check a data file row by row and take it in, or nothing of it. The same name again makes a new version."""
     with bench(migrate=True) as here:
-        found = service.import_file(here.database, here.settings, file, name)
+        found = service.import_file(here.database, here.settings, file, name, labelled_by)
     if as_json:
         emit({"imported": found.rows, "dataset": dataset_json(found)})
     else:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.auth import Role, require
 from app.datasets import queries, service
 from app.datasets.flaws import flaws_of, in_words
-from app.errors import TooLarge
+from app.datasets.upload import uploaded
 from app.web import database, page, settings
 
 pages = APIRouter(dependencies=[require(Role.VIEWER)])
@@ -34,27 +34,19 @@ def show_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
 
 
 @api.put("/datasets/{name}", dependencies=[require(Role.RUNNER)], status_code=201)
-async def upload(request: Request, name: str, filename: str = "") -> dict[str, Any]:
+async def upload(
+    request: Request, name: str, filename: str = "", labelled_by: Annotated[list[str] | None, Query()] = None
+) -> dict[str, Any]:
     """Upload a JSON Lines file as the raw body. Every row is checked; bad ones are named by line, and none is taken.
 
-    `filename` is what messages call it. The same name again makes the next version.
+    `filename` is what messages call it. The same name again makes the next version. `labelled_by`: the judges that
+    said which answer is better; a table of the same judge then warns.
     """
     service.check_name(name)
-    expected = int(request.headers.get("content-length", "0"))
-    most = settings(request).upload_max_bytes
-    if expected > most:
-        raise TooLarge(f"The file is over the limit of {most:,} bytes.", "PREFLAB_UPLOAD_MAX_BYTES raises it.")
-    with service.arrival(settings(request), filename or f"{name}.jsonl", expected) as coming:
-        waiting = bytearray()
-        async for block in request.stream():
-            waiting += block
-            if len(waiting) >= service.BLOCK:
-                await run_in_threadpool(coming.write, bytes(waiting))
-                waiting.clear()
-        await run_in_threadpool(coming.write, bytes(waiting))
-        await run_in_threadpool(coming.finish)
+    judges = service.check_labellers(labelled_by or [])
+    async with uploaded(request, filename or f"{name}.jsonl") as path:
         found = await run_in_threadpool(
-            service.take_in, database(request), settings(request), coming.path, name, coming.path.name
+            service.take_in, database(request), settings(request), path, name, path.name, labelled_by=judges
         )
     return {"dataset": queries.as_json(found)}
 

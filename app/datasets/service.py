@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
@@ -27,8 +27,9 @@ from app.errors import Conflict, Invalid, NotFound, Unavailable
 from app.models import Dataset
 from app.runs.inputs import dataset_path
 from app.settings import Settings
+from app.winrates.rows import judge_name
 from training.data.formats import DatasetFacts, scan
-from training.data.lines import BadRow, refuse_foreign
+from training.data.lines import BadRow, RowError, refuse_foreign
 from training.errors import DataError
 from training.references import NAME
 from training.rundir import sync_directory
@@ -92,16 +93,22 @@ def take_in(
     name: str,
     origin: str,
     progress: Callable[[int, int], None] | None = None,
+    labelled_by: Sequence[str] = (),
 ) -> Dataset:
     """Check every row of a file that has arrived, move it to its place and make its row.
 
-    The same name and content again give the same version again. Raises Invalid, with `fields` by line.
+    The same name and content again give the same version again. `labelled_by`: the judges that said which answer is
+    better, kept in `facts`; named with a version that is there, they replace those named before. Raises Invalid, with
+    `fields` by line.
     """
+    judges = check_labellers(labelled_by)
     facts = checked(path, progress)
     target = dataset_path(settings, facts.sha256)
     with database.write() as session:
         one_at_a_time(session, DATASETS)
         dataset = _add(session, facts, name, origin)
+        if judges:
+            dataset.facts = {**dataset.facts, "labelled_by": judges}
         path.replace(target)  # last: a row never names a file that is not there, and `delete` waits its turn
         sync_directory(target.parent)
         return dataset
@@ -146,21 +153,26 @@ def _as_invalid() -> Iterator[None]:
         raise Invalid(error.failure.message, error.failure.hint, fields={"file": error.failure.message}) from None
 
 
-def import_file(database: Database, settings: Settings, file: Path, name: str) -> Dataset:
+def import_file(
+    database: Database, settings: Settings, file: Path, name: str, labelled_by: Sequence[str] = ()
+) -> Dataset:
     """Copy a file of this machine and take it in. Raises NotFound, Invalid or Unavailable."""
     check_name(name)
+    check_labellers(labelled_by)
     with _opened(file) as source:
         with _as_invalid():
             refuse_foreign(source.peek(), file.name)  # before gigabytes are copied
-        return _copied(database, settings, file, name, source)
+        return _copied(database, settings, file, name, source, labelled_by)
 
 
-def _copied(database: Database, settings: Settings, file: Path, name: str, source: BinaryIO) -> Dataset:
+def _copied(
+    database: Database, settings: Settings, file: Path, name: str, source: BinaryIO, labelled_by: Sequence[str]
+) -> Dataset:
     with arrival(settings, file.name, os.fstat(source.fileno()).st_size) as coming:
         while block := source.read(BLOCK):
             coming.write(block)
         coming.finish()
-        return take_in(database, settings, coming.path, name, origin=file.name)
+        return take_in(database, settings, coming.path, name, origin=file.name, labelled_by=labelled_by)
 
 
 def _opened(file: Path) -> BufferedReader:
@@ -197,6 +209,14 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         sentence = "Letters, digits, dots, dashes and underscores, 100 at most."
         raise Invalid(f"“{name[:100]}” cannot be a data set's name.", sentence, fields={"name": sentence})
+
+
+def check_labellers(judges: Sequence[str]) -> list[str]:
+    """Judges' names, each once, in order. Raises Invalid."""
+    try:
+        return sorted({judge_name(judge, "labelled_by") for judge in judges})
+    except RowError as error:
+        raise Invalid(error.message, error.hint, fields={"labelled_by": error.hint}) from None
 
 
 @contextlib.contextmanager

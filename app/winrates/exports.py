@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
+import orjson
 from sqlmodel import Session, col, select
 
 from app.errors import Invalid
 from app.models import Experiment, Prompt, Response, Run, Score, Verdict
 from app.runs.inputs import find_run
+from app.winrates import sets
 from training.config import JudgeConfig, RespondConfig, parse_config
 from training.references import parse_reference
+
+AT_ONCE = {"yield_per": 1000}  # rows that are in memory
+BLOCK = 500  # rows that are written at once
 
 
 def responses(
@@ -20,9 +26,10 @@ def responses(
     """The data file of responses, prompt by prompt. `models`: of these alone."""
     statement = select(Prompt, Response).join(Response, col(Response.prompt_key) == col(Prompt.id))
     statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
-    for prompt, answer in session.exec(statement.order_by(col(Prompt.id), col(Response.id))):
-        if models is not None and answer.model not in models:
-            continue
+    if models is not None:
+        statement = statement.where(col(Response.model).in_(models))
+    statement = statement.order_by(col(Prompt.id), col(Response.id))
+    for prompt, answer in session.exec(statement, execution_options=AT_ONCE):
         row = {
             "prompt_id": prompt.prompt_id,
             "model": answer.model,
@@ -41,7 +48,7 @@ def verdicts(session: Session, experiment: Experiment, set_name: str) -> Iterato
     """The data file of verdicts, as they were given."""
     statement = select(Prompt.prompt_id, Verdict).join(Prompt, col(Prompt.id) == col(Verdict.prompt_key))
     statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
-    for prompt_id, verdict in session.exec(statement.order_by(col(Verdict.id))):
+    for prompt_id, verdict in session.exec(statement.order_by(col(Verdict.id)), execution_options=AT_ONCE):
         row = {
             "prompt_id": prompt_id,
             "model_a": verdict.model_a,
@@ -61,20 +68,51 @@ def scores(session: Session, experiment: Experiment, set_name: str) -> Iterator[
     statement = statement.join(Response, col(Response.id) == col(Score.response_id))
     statement = statement.join(Prompt, col(Prompt.id) == col(Response.prompt_key))
     statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
-    for prompt_id, model, judge, score in session.exec(statement.order_by(col(Prompt.id), Response.model, Score.judge)):
+    statement = statement.order_by(col(Prompt.id), Response.model, Score.judge)
+    for prompt_id, model, judge, score in session.exec(statement, execution_options=AT_ONCE):
         yield {"prompt_id": prompt_id, "model": model, "judge": judge, "score": score}
 
 
 def alpaca_eval(session: Session, experiment: Experiment, set_name: str, model: str) -> Iterator[dict[str, Any]]:
-    """One model's answers as AlpacaEval's outputs: `{"instruction", "output", "generator", "dataset"}`."""
+    """One model's answers as AlpacaEval's outputs: `{"instruction", "output", "generator", "dataset"}`.
+
+    Raises, before the first row, NotFound where the model has no answers, Invalid where nobody knows what was asked.
+    """
+    of_set = (Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
+    answered = select(Response.model).join(Prompt, col(Response.prompt_key) == col(Prompt.id)).where(*of_set)
+    sets.one_of(sorted(session.exec(answered.distinct())), model, "model", "MODEL")
+    asked = select(Prompt.messages).join(Response, col(Response.prompt_key) == col(Prompt.id)).where(*of_set)
+    if not all(session.execute(asked.where(Response.model == model)).scalars()):
+        raise Invalid(
+            "Some of these prompts are known by their ids alone, and AlpacaEval's format holds what was asked.",
+            "Import answers whose rows have “prompt”.",
+        )
+    return _as_outputs(session, experiment, set_name, model)
+
+
+def _as_outputs(session: Session, experiment: Experiment, set_name: str, model: str) -> Iterator[dict[str, Any]]:
     for row in responses(session, experiment, set_name, [model]):
-        turns = row.get("prompt") or []
         yield {
-            "instruction": "\n\n".join(turn["content"] for turn in turns),
+            "instruction": "\n\n".join(turn["content"] for turn in row["prompt"]),
             "output": row["response"],
             "generator": model,
             "dataset": row.get("category") or set_name,
         }
+
+
+def as_lines(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    """JSON Lines, in blocks."""
+    while some := list(islice(rows, BLOCK)):
+        yield b"".join(orjson.dumps(row) + b"\n" for row in some)
+
+
+def as_array(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    """One JSON array, one row a line, in blocks."""
+    between = b"[\n"
+    while some := list(islice(rows, BLOCK)):
+        yield between + b",\n".join(orjson.dumps(row) for row in some)
+        between = b",\n"
+    yield b"[]\n" if between == b"[\n" else b"\n]\n"
 
 
 def answering_runs(session: Session, experiment: Experiment, config: JudgeConfig) -> list[RespondConfig]:

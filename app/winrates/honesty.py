@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 from sqlmodel import Session, col, select
 
 from app.models import Experiment, Prompt, Response, Run
 from app.runs import graph, states
 from app.runs.inputs import find_dataset
-from app.winrates.opinions import Answers
+from app.winrates.sets import PEOPLE
 from app.winrates.stats import Rate
-from training.config import InvalidConfig, JudgeConfig, parse_config
+from training.config import InvalidConfig, JudgeConfig, JudgingConfig, StageConfig, parse_config
 from training.references import parse_reference
 
 EDGE = 0.05  # a rate beyond this, or beyond 1 minus it, hardly moves any more
@@ -25,17 +25,22 @@ NOISE = ("order_disagreement", "repeat_disagreement", "repeat_difference", "unde
 
 def of_labels(session: Session, experiment: Experiment, set_name: str, judge: str, models: Sequence[str]) -> list[str]:
     """Where the judge also labelled what a model was trained on: it then finds its own taste in the answers."""
-    found = [name for name in models if judge in _labellers(session, experiment, set_name, name)]
+    found = [name for name in models if _judged(judge, _labellers(session, experiment, set_name, name))]
     if not found:
         return []
+    who = "People" if judge == PEOPLE else judge
     return [
-        f"{judge} also labelled training data of {_listed(found)}: its win rate may rise while the answers get worse. "
+        f"{who} also labelled training data of {_listed(found)}: its win rate may rise while the answers get worse. "
         "Hold it against another judge, a checker or people."
     ]
 
 
+def _judged(judge: str, labellers: set[str]) -> bool:
+    return judge in labellers or (judge == PEOPLE and any(name.startswith(f"{PEOPLE}:") for name in labellers))
+
+
 def _labellers(session: Session, experiment: Experiment, set_name: str, model: str) -> set[str]:
-    """Who labelled the data that a model, or one that it came from, was trained on."""
+    """Who labelled the data that a model, or one that it came from, was trained on: uploads, and what a run made."""
     answered = select(Response.run_id).join(Prompt, col(Prompt.id) == col(Response.prompt_key))
     answered = answered.where(
         Prompt.experiment_id == experiment.id, Prompt.set_name == set_name, Response.model == model
@@ -43,12 +48,23 @@ def _labellers(session: Session, experiment: Experiment, set_name: str, model: s
     made = session.exec(select(Run).where(col(Run.id).in_(answered))).all()
     found: set[str] = set()
     for run in _ancestors(session, made):
-        for text in run.config.get("dataset") or []:
-            reference = parse_reference(str(text))
-            dataset = find_dataset(session, reference) if reference.kind == "data" else None
+        config = _config_of(run)
+        if isinstance(config, JudgingConfig):  # its judge chose the better answers of what it made
+            found.add(config.judge_name)
+        for name, text in config.references() if config is not None else ():
+            reference = parse_reference(text)
+            dataset = find_dataset(session, reference) if name == "dataset" and reference.kind == "data" else None
             if dataset is not None:
                 found |= set(dataset.facts.get("labelled_by") or [])
     return found
+
+
+def _config_of(run: Run) -> StageConfig | None:
+    """None where another version launched it."""
+    try:
+        return parse_config(run.config)
+    except InvalidConfig:
+        return None
 
 
 def _ancestors(session: Session, runs: Sequence[Run]) -> list[Run]:
@@ -75,17 +91,18 @@ def of_edges(models: Sequence[str], rates: Sequence[Rate], baseline: str) -> lis
     return said
 
 
-def of_answers(answers: Answers, models: Sequence[str]) -> list[str]:
-    """Where answers are scored that never ended, or are empty."""
+def of_answers(
+    rows: Sequence[dict[str, Any]], baseline: str, baseline_empty: float | None, baseline_ended: float | None
+) -> list[str]:
+    """Where answers were judged that never ended, or are empty. rows: of the table; shares are in [0, 1], or unknown."""
     said = []
-    for name in models:
-        place = answers.models.index(name)
-        empty, ended = _share(answers.empty[place]), _share(answers.ended[place])
+    shares = [(row["model"], row["empty_rate"], row["ended_rate"]) for row in rows]
+    for name, empty, ended in [*shares, (baseline, baseline_empty, baseline_ended)]:
         if empty is not None and empty >= EMPTY:
-            said.append(f"{empty:.0%} of the answers of {name} are empty, and were judged like any other.")
+            said.append(f"{_percent(empty)} of the answers of {name} are empty, and were judged like any other.")
         if ended is not None and 1 - ended > UNENDED:
             said.append(
-                f"{1 - ended:.0%} of the answers of {name} never ended: they were cut, and judged as they were."
+                f"{_percent(1 - ended)} of the answers of {name} never ended: they were cut, and judged as they were."
             )
     return said
 
@@ -109,10 +126,7 @@ def noise_of(session: Session, experiment: Experiment, judge: str) -> dict[str, 
         Run.experiment_id == experiment.id, Run.stage == "judge", Run.state == states.FINISHED
     )
     for run in session.exec(statement.order_by(col(Run.id).desc())):
-        try:
-            config = parse_config(run.config)
-        except InvalidConfig:
-            continue
+        config = _config_of(run)
         if isinstance(config, JudgeConfig) and config.judge_name == judge:
             last = {name: (run.summary.get(name) or {}).get("last") for name in NOISE}
             return {name: float(value) for name, value in last.items() if value is not None}
@@ -123,17 +137,16 @@ def of_noise(noise: dict[str, float]) -> list[str]:
     """Where the judge's own noise is large."""
     said = []
     if (share := noise.get("order_disagreement", 0.0)) > NOISY:
-        said.append(f"The judge decides otherwise in {share:.0%} of the pairs when the answers change places.")
+        said.append(f"The judge decides otherwise in {_percent(share)} of the pairs when the answers change places.")
     if (share := noise.get("repeat_disagreement", 0.0)) > NOISY:
-        said.append(f"Asked twice, the judge decides otherwise in {share:.0%} of the pairs.")
+        said.append(f"Asked twice, the judge decides otherwise in {_percent(share)} of the pairs.")
     if count := int(noise.get("unparsable", 0)):
         said.append(f"{count:,} of the judge's replies could not be read; those pairs have no verdict.")
     return said
 
 
-def _share(values: np.ndarray) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

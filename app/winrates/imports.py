@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.db import Database, one_at_a_time
 from app.errors import Conflict, Invalid
 from app.experiments import service as experiments
-from app.models import Experiment, Prompt, Verdict
+from app.models import Experiment, Prompt, Response, Verdict
 from app.winrates import sets
-from app.winrates.intake import RowProblems, take_responses, take_verdicts
+from app.winrates.intake import ANSWERS, RowProblems, take_responses, take_verdicts
 from app.winrates.rows import ResponseRow, VerdictRow, as_response, as_verdict
 from training.data.lines import BadRow, RowError, RowProblem, numbered_lines, parse_row
 from training.errors import DataError
@@ -37,6 +36,18 @@ class Imported:
     judges: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def as_json(self) -> dict[str, Any]:
+        """As docs/cli.md shows it."""
+        return {
+            "imported": self.rows,
+            "experiment": {"id": self.experiment.id, "name": self.experiment.name},
+            "prompts": self.set_name,
+            "prompt_count": self.prompts,
+            "models": self.models,
+            "judges": self.judges,
+            "notes": self.notes,
+        }
+
 
 def import_responses(database: Database, file: Path, experiment: str, set_name: str = "", name: str = "") -> Imported:
     """Answers of models. `name`: what messages call the file. Raises Invalid (`fields` by line), Conflict."""
@@ -44,13 +55,11 @@ def import_responses(database: Database, file: Path, experiment: str, set_name: 
     rows = _read(file, name, as_response)
     with database.write() as session:
         owner = _owner(session, experiment)
-        chosen = set_name or sets.for_import(session, owner)
+        chosen = sets.for_import(session, owner, set_name)
         new = _fitting(name, lambda: take_responses(session, owner.id or 0, chosen, rows))
-    notes = [] if new == len(rows) else [f"{len(rows) - new:,} answers were there already, the same."]
-    return Imported(
-        len(rows), owner, chosen, len({row.model for _, row in rows}), len({row.prompt_id for _, row in rows}),
-        notes=notes + _lonely(rows),
-    )  # fmt: skip
+        notes = [*_known_before(len(rows) - new), *_lonely(session, owner, chosen, rows)]
+    models, prompts = {row.model for _, row in rows}, {row.prompt_id for _, row in rows}
+    return Imported(len(rows), owner, chosen, len(models), len(prompts), notes=notes)
 
 
 def import_verdicts(database: Database, file: Path, experiment: str, set_name: str = "", name: str = "") -> Imported:
@@ -59,12 +68,12 @@ def import_verdicts(database: Database, file: Path, experiment: str, set_name: s
     Raises Invalid (`fields` by line), Conflict.
     """
     name = name or file.name
-    rows = _read(file, name, as_verdict)
-    with file.open("rb") as opened:
-        source = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    rows = _read(file, name, as_verdict, digest.update)
+    source = digest.hexdigest()
     with database.write() as session:
         owner = _owner(session, experiment)
-        chosen = set_name or sets.for_import(session, owner)
+        chosen = sets.for_import(session, owner, set_name)
         _refuse_twice(session, owner, chosen, source, name)
         _fitting(name, lambda: take_verdicts(session, owner.id or 0, chosen, rows, source=source))
     models = {model for _, row in rows for model in (row.model_a, row.model_b)}
@@ -74,7 +83,7 @@ def import_verdicts(database: Database, file: Path, experiment: str, set_name: s
 
 def _owner(session: Session, name: str) -> Experiment:
     """The experiment of this name, made where it is new."""
-    one_at_a_time(session, "answers")
+    one_at_a_time(session, ANSWERS)
     return experiments.get_or_create(session, name)
 
 
@@ -85,12 +94,16 @@ def _refuse_twice(session: Session, owner: Experiment, set_name: str, source: st
         raise Conflict(f"The verdicts of {name} are in “{owner.name}” already; twice, they would count double.")
 
 
-def _read(file: Path, name: str, convert: Callable[[dict[str, Any]], T]) -> list[tuple[int, T]]:
-    """All rows, each with its line. Raises Invalid, which names the first bad lines."""
+def _read(
+    file: Path, name: str, convert: Callable[[dict[str, Any]], T], watch: Callable[[bytes], object] = len
+) -> list[tuple[int, T]]:
+    """All rows, each with its line; `watch` sees every block of the file. Raises Invalid: it names the first bad lines."""
+    if file.exists() and not file.is_file():  # opening a pipe would wait for ever
+        raise Invalid(f"{file} is no plain file.", "Name a JSON Lines file.")
     rows: list[tuple[int, T]] = []
     problems: list[RowProblem] = []
     try:
-        for number, line in numbered_lines(file, name=name):
+        for number, line in numbered_lines(file, watch, name):
             try:
                 rows.append((number, convert(parse_row(line))))
             except RowError as error:
@@ -122,11 +135,24 @@ def _named(name: str, problems: list[RowProblem]) -> Invalid:
     return Invalid(said.failure.message, said.failure.hint, fields=fields)
 
 
-def _lonely(rows: list[tuple[int, ResponseRow]]) -> list[str]:
-    """Prompts that one model alone answered: nothing can be compared there."""
-    answered = Counter(row.prompt_id for _, row in rows)
-    alone = [(line, row.prompt_id) for line, row in rows if answered[row.prompt_id] == 1]
-    if not alone or len({row.model for _, row in rows}) == 1:
+def _known_before(count: int) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"{count:,} answers were there already, the same." if count > 1 else "1 answer was there already, the same."
+    ]
+
+
+def _lonely(session: Session, owner: Experiment, set_name: str, rows: list[tuple[int, ResponseRow]]) -> list[str]:
+    """Prompts of this file that one model alone has answered: nothing can be compared there."""
+    of_set = (Prompt.experiment_id == owner.id, Prompt.set_name == set_name)
+    answered = select(Prompt.prompt_id).join(Response, col(Response.prompt_key) == col(Prompt.id)).where(*of_set)
+    models = select(func.count(func.distinct(Response.model))).join(Prompt, col(Response.prompt_key) == col(Prompt.id))
+    if session.exec(models.where(*of_set)).one() == 1:
+        return []
+    once = set(session.exec(answered.group_by(col(Prompt.prompt_id)).having(func.count() == 1)))
+    alone = [(line, row.prompt_id) for line, row in rows if row.prompt_id in once]
+    if not alone:
         return []
     first = ", ".join(f"“{prompt_id[:40]}” (line {line:,})" for line, prompt_id in alone[:5])
     more = f" and {len(alone) - 5:,} more" if len(alone) > 5 else ""

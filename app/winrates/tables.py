@@ -38,6 +38,14 @@ class WinRates:
     models: list[str] = field(default_factory=list)
     sets: list[str] = field(default_factory=list)
 
+    def as_json(self) -> dict[str, Any]:
+        """As docs/cli.md shows it."""
+        return _without(self, "judges", "models", "sets")
+
+
+def _without(table: WinRates | Ranking | Agreements, *names: str) -> dict[str, Any]:
+    return {key: value for key, value in vars(table).items() if key not in names}
+
 
 def winrate(
     session: Session, experiment: Experiment, judge: str = "", baseline: str = "", prompts: str = ""
@@ -50,7 +58,7 @@ def winrate(
     base = sets.choose_baseline(experiment, opinions.models, baseline)
     against = opinions.against(base)
     answers = at_prompts(read_answers(session, experiment, set_name, opinions.models), against.prompts)
-    places = against.others()
+    places, at = against.others(), opinions.models.index(base)
     rates = win_rates([_known(against.preferences[place]) for place in places])
     order = sorted(range(len(places)), key=lambda each: (-rates[each].win_rate, opinions.models[places[each]]))
     places, rates = [places[each] for each in order], [rates[each] for each in order]
@@ -76,7 +84,7 @@ def winrate(
         warnings=[
             *honesty.of_labels(session, experiment, set_name, chosen, [*names, base]),
             *honesty.of_edges(names, rates, base),
-            *honesty.of_answers(answers, [*names, base]),
+            *honesty.of_answers(rows, base, mean(answers.empty[at]), mean(answers.ended[at])),
             *honesty.of_prompts(names, rates),
             *honesty.of_noise(noise),
         ],
@@ -140,6 +148,10 @@ class Ranking:
     connected: bool
     warnings: list[str]
 
+    def as_json(self) -> dict[str, Any]:
+        """As docs/cli.md shows it."""
+        return _without(self)
+
 
 def leaderboard(session: Session, experiment: Experiment, judge: str = "", prompts: str = "") -> Ranking:
     """All models by all that one judge said of any two. Raises NotFound, Invalid."""
@@ -170,6 +182,10 @@ class Agreements:
     prompts: str
     rows: list[dict[str, Any]]
     krippendorff_alpha: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As docs/cli.md shows it."""
+        return _without(self)
 
 
 def agreement(session: Session, experiment: Experiment, prompts: str = "") -> Agreements:
