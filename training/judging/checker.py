@@ -53,7 +53,7 @@ def last_number(text: str) -> Decimal | None:
 class Checker:
     """A judge that scores 1 for right and 0 for wrong (training.judging.judge.Judge)."""
 
-    unit, costs = "answers", False
+    noun, costs = "answer", False
 
     def __init__(self, answers: Answers, check: Check, name: str) -> None:
         """Raises InputError where no prompt has a reference, DataError where one is no regular expression."""
@@ -95,7 +95,7 @@ class Checker:
         judged = score_rows(self._answers, done, self._name)
         without = len(self._answers.questions) - len(self._checked)
         if without:
-            judged.words.append(("info", f"{were(without, 'prompt')} not checked: they have no reference."))
+            judged.words.append(("info", f"{were(without, 'prompt')} not checked, for want of a reference."))
         undecided = sum(result is None for result in done.values())
         if undecided:
             why = "a search took too long" if self._check == "regex" else "the reference holds no number"

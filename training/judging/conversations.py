@@ -33,7 +33,7 @@ class Conversations:
         if self.cut:
             said.append(f"{were(self.cut, 'answer')} too long and cut at the end: {self.tokens_cut:,} tokens lost.")
         if self.too_long:
-            said.append(f"{were(self.too_long, 'answer')} not scored: the prompt leaves no room for it.")
+            said.append(f"{were(self.too_long, 'answer')} not scored: the prompt leaves no room.")
         if self.refused:
             said.append(f"{were(self.refused, 'answer')} not scored: {self.why}")
         return [("warning", sentence) for sentence in said]

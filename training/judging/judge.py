@@ -36,7 +36,7 @@ class Shown:
 class Judge(Protocol):
     """One way of judging. A work's key is a text, its result is JSON: both stand in the run's log of works."""
 
-    unit: str  # what a work is, in the plural
+    noun: str  # what a work is
     costs: bool  # a work is paid for
     identity: dict[str, str]  # what the results depend on beside the answers
 

@@ -36,7 +36,7 @@ Score = Callable[[Sequence[Ids]], list[float]]
 class ModelJudge:
     """A reward model that runs here (training.judging.judge.Judge)."""
 
-    unit, costs = "answers", False
+    noun, costs = "answer", False
 
     def __init__(
         self, answers: Answers, twice: Collection[str], name: str, made: Conversations, score: Score,

@@ -31,7 +31,7 @@ def read_reward(text: str) -> float | None:
 class RewardEndpoint:
     """A reward model behind an endpoint (training.judging.judge.Judge)."""
 
-    unit, costs = "requests", True
+    noun, costs = "request", True
 
     def __init__(self, answers: Answers, endpoint: Endpoint, twice: Collection[str], name: str) -> None:
         self._answers, self._endpoint, self._twice, self._name = answers, endpoint, twice, name
@@ -58,7 +58,7 @@ class RewardEndpoint:
         unread = [each["words"] for each in done.values() if each["score"] is None]
         judged.values["unparsable"] = len(unread)
         if unread:
-            told = f"{were(len(unread), 'answer')} of the judge's no reward, for example “{unread[0]}”."
+            told = f"{were(len(unread), 'request')} answered without a reward, for example with “{unread[0]}”."
             judged.words.append(("warning", told))
         return judged
 

@@ -36,7 +36,7 @@ Pair = tuple[Question, str, str]
 class PairwiseJudge:
     """Pairs of answers, compared by a model behind an endpoint (training.judging.judge.Judge)."""
 
-    unit, costs = "requests", True
+    noun, costs = "request", True
 
     def __init__(
         self, answers: Answers, endpoint: Endpoint, instructions: Instructions, baseline: str,
@@ -118,7 +118,7 @@ class PairwiseJudge:
         if not unread:
             return []
         cut = sum(not each["ended"] for each in unread)
-        told = f"{were(len(unread), 'answer')} of the judge's no verdict"
+        told = f"{were(len(unread), 'request')} answered without a verdict"
         told += f" ({cut:,} of them broke off)" if cut else ""
         examples = "; ".join(f"“{each['words'][:120]}”" for each in unread[:SHOWN_UNPARSABLE])
         return [("warning", f"{told}, so their pairs have none. For example: {examples}.")]

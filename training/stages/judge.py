@@ -27,6 +27,7 @@ from training.judging.judge import Judge, Judged
 from training.judging.opening import open_judge
 from training.rundir import RunDir, RunFile, write_atomically
 from training.throttle import Throttle
+from training.words import were
 from training.worklog import WorkLog
 
 JUDGE = "judge"  # the log's first work: which judge the results are of
@@ -93,7 +94,7 @@ def _judge_all(judge: Judge, log: WorkLog, journal: Journal, stop: Callable[[], 
     done = len(keys) - len(left)
     _tell_interrupted(judge, log, left, journal)
     journal.status("judging")
-    journal.progress("judging", done, len(keys), judge.unit)
+    journal.progress("judging", done, len(keys), f"{judge.noun}s")
     bar, charts = Throttle(), Throttle(SECONDS)
     for results in judge.do(left, log.begin, stop):
         log.finish(results)
@@ -103,7 +104,7 @@ def _judge_all(judge: Judge, log: WorkLog, journal: Journal, stop: Callable[[], 
                 journal.sample(done, index, shown.asked, shown.said, True)
         done += len(results)
         if bar.ready() or done == len(keys):
-            journal.progress("judging", done, len(keys), judge.unit)
+            journal.progress("judging", done, len(keys), f"{judge.noun}s")
         if charts.ready() and done < len(keys):
             _measure(judge, keys, log, done, journal)
     return _measure(judge, keys, log, done, journal)
@@ -118,9 +119,10 @@ def _measure(judge: Judge, keys: Sequence[str], log: WorkLog, done: int, journal
 def _tell_interrupted(judge: Judge, log: WorkLog, left: Sequence[str], journal: Journal) -> None:
     again = sum(key in log.interrupted for key in left)
     if again:
-        twice = ", and may be paid for twice" if judge.costs else ""
-        sentence = f"{again:,} {judge.unit} were under way when the run was interrupted: they are made again{twice}."
-        journal.log(sentence, "warning")
+        paid = ", and may be paid for twice" if judge.costs else ""
+        journal.log(
+            f"{were(again, judge.noun)} under way when the run was interrupted, and made again{paid}.", "warning"
+        )
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

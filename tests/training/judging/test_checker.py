@@ -86,7 +86,7 @@ def test_scores_are_rows_and_prompts_without_reference_are_counted() -> None:
         {"prompt_id": "p3", "model": "b", "judge": "checker", "score": 1.0},
     ]
     assert judged.values == {"judged": 3, "score_mean": pytest.approx(2 / 3), "unparsable": 0}
-    assert judged.words == [("info", "1 prompt was not checked: they have no reference.")]
+    assert judged.words == [("info", "1 prompt was not checked, for want of a reference.")]
     assert checker.show(checker.works()[1], 0.0).said == "b, wrong: 6"
 
 
