@@ -22,6 +22,7 @@ from training.errors import DataError
 
 T = TypeVar("T", ResponseRow, VerdictRow)
 MOST_NAMED = 20  # bad lines that one refusal names
+MOST_BYTES = 1 << 30  # of a file: its rows are held while they are checked, a verdict in about 250 bytes
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def _read(
     """All rows, each with its line; `watch` sees every block of the file. Raises Invalid: it names the first bad lines."""
     if file.exists() and not file.is_file():  # opening a pipe would wait for ever
         raise Invalid(f"{file} is no plain file.", "Name a JSON Lines file.")
+    if file.exists() and file.stat().st_size > MOST_BYTES:
+        raise Invalid(f"{name} has over {MOST_BYTES >> 30} GiB.", "Split it into several files: `split -l 1000000 FILE`.")
     rows: list[tuple[int, T]] = []
     problems: list[RowProblem] = []
     try:
