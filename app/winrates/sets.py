@@ -81,9 +81,11 @@ def choose_judge(experiment: Experiment, found: Sequence[str], wanted: str = "")
         return offered[0]
     if wanted in offered or wanted in found:
         return wanted
-    fitting = [name for name in offered if wanted in name.split(":", 1)]
+    fitting = [name for name in found if wanted in name.split(":", 1)]
     if len(fitting) == 1:
         return fitting[0]
+    if fitting:
+        raise Invalid(f"“{wanted[:100]}” may be {_listed(fitting, 6)}.", "Say which by --judge, in full.")
     raise NotFound(f"There is no judge “{wanted[:100]}” here.", f"There are: {_listed(offered)}.")
 
 
