@@ -45,7 +45,7 @@ class Imported:
             "prompts": self.set_name,
             "prompt_count": self.prompts,
             "models": self.models,
-            "judges": self.judges,
+            **({"judges": self.judges} if self.judges else {}),
             "notes": self.notes,
         }
 
@@ -102,7 +102,9 @@ def _read(
     if file.exists() and not file.is_file():  # opening a pipe would wait for ever
         raise Invalid(f"{file} is no plain file.", "Name a JSON Lines file.")
     if file.exists() and file.stat().st_size > MOST_BYTES:
-        raise Invalid(f"{name} has over {MOST_BYTES >> 30} GiB.", "Split it into several files: `split -l 1000000 FILE`.")
+        raise Invalid(
+            f"{name} has over {MOST_BYTES >> 30} GiB.", "Split it into several files: `split -l 1000000 FILE`."
+        )
     rows: list[tuple[int, T]] = []
     problems: list[RowProblem] = []
     try:

@@ -11,10 +11,15 @@ import pytest
 import typer
 
 from app.cli import cli
+from app.experiments import service as experiments
 from app.experiments import spec
 from app.models import Event, Run, Worker
+from app.runs import service as runs
 from app.runs import states
+from app.winrates.intake import take_scores
+from app.winrates.rows import ScoreRow
 from tests.app.command import preflab
+from training.config import parse_config
 from worker.devices import describe, find
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/cli.md"
@@ -27,7 +32,22 @@ CHATS = "".join(
     for n in range(3)
 )
 SOME_KEYS = {"config", "sft"}  # examples show a few of these keys only
-OWN_KEYS = {"metrics", "values", "roles"}  # these keys are the run's or the data's own
+OWN_KEYS = {"metrics", "values", "roles", "noise"}  # these keys are the run's or the data's own
+MODELS = ("instruct", "sft", "dpo")
+ANSWERS = "".join(
+    json.dumps({"prompt_id": f"q{n}", "prompt": "Why?", "model": model, "response": "So.", "ended": True}) + "\n"
+    for n in range(4)
+    for model in MODELS
+)
+VERDICTS = "".join(
+    json.dumps(
+        {"prompt_id": f"q{n}", "model_a": model, "model_b": "instruct", "judge": judge, "preference": (n + k) % 2}
+    )
+    + "\n"
+    for judge in ("llm:judge", "human:anna")
+    for n in range(4)
+    for k, model in enumerate(MODELS[1:])
+)
 
 
 def measured(session):
@@ -55,6 +75,13 @@ def before(command, database):
             session.add(Worker(name="w", host="h", pid=1, started_at=0.0, seen_at=time.time(), devices=devices))
         if command.startswith("runs retry"):
             states.move(session, 1, states.I)
+        if command.startswith("export scores"):
+            rows = [ScoreRow("q0", "dpo", "reward:rm", 0.25)]
+            take_scores(session, experiments.by_name(session, "arena").id, "imported", rows)
+        if command.startswith("winrate"):
+            judge = parse_config({"stage": "judge", "judge": "api:local/judge"})
+            run = runs.launch(session, experiments.by_name(session, "arena"), runs.NewRun("judge", judge))
+            run.state, run.summary = states.FINISHED, {key: {"last": 0.08} for key in ("judged", "order_disagreement")}
 
 
 def compare(example, real, path=""):
@@ -79,7 +106,9 @@ def test_every_example_has_the_keys_of_the_real_thing(tmp_path, monkeypatch, dat
     Path("experiment.yaml").write_text(
         "name: first-try\nruns: {sft: {stage: sft, model: new:tiny, dataset: data:chats}}\n"
     )
-    assert len(EXAMPLES) > 20
+    Path("answers.jsonl").write_text(ANSWERS)
+    Path("verdicts.jsonl").write_text(VERDICTS)
+    assert len(EXAMPLES) > 30
     for command, shown in EXAMPLES:
         before(command, database)
         done = preflab(*shlex.split(command))
@@ -91,7 +120,7 @@ def test_every_example_has_the_keys_of_the_real_thing(tmp_path, monkeypatch, dat
 
 
 def test_every_command_that_takes_json_is_in_the_docs():
-    shown = {tuple(word for word in command.split() if word.isalpha()) for command, _ in EXAMPLES}
+    shown = {tuple(word for word in command.split() if word[0] != "-") for command, _ in EXAMPLES}
     for path, command in commands(typer.main.get_command(cli)):
         if any("--json" in option.opts for option in command.params):
             assert any(example[: len(path)] == path for example in shown), f"preflab {' '.join(path)}"
