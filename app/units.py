@@ -36,3 +36,8 @@ def metric(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if 0.01 <= abs(value) < 100 else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def percent(value: float | None) -> str:
+    """A share with one decimal; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f} %"

@@ -28,6 +28,7 @@ templates = Jinja2Templates(directory=resource("templates"))
 templates.env.globals["static"] = static_url
 templates.env.filters.update(short=units.short, in_bytes=units.in_bytes, duration=units.duration, metric=units.metric)
 templates.env.filters["marked"] = marked
+templates.env.filters["percent"] = units.percent
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 
 

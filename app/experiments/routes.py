@@ -14,6 +14,8 @@ from app.errors import Invalid
 from app.experiments import queries, service, spec
 from app.runs import queries as runs
 from app.web import database, page, settings
+from app.winrates.choices import Asked
+from app.winrates.result import result
 
 pages = APIRouter(dependencies=[require(Role.VIEWER)])
 api = APIRouter(tags=["experiments"])
@@ -36,11 +38,15 @@ def list_page(request: Request) -> Response:
 
 
 @pages.get("/experiments/{experiment_id}")
-def experiment_page(request: Request, experiment_id: int) -> Response:
+def experiment_page(
+    request: Request, experiment_id: int, judge: str = "", baseline: str = "", prompts: str = ""
+) -> Response:
+    """The result on top, by the judge and against the baseline that are asked for; below it the runs."""
     with database(request).read() as session:
         experiment = service.get(session, experiment_id)
         found = runs.list_runs(session, runs.Filter(experiment=experiment_id, sort="oldest"), size=200)
-    return page(request, "experiments/show.html", experiment=experiment, found=found)
+        shown = result(session, experiment, Asked(judge, baseline, prompts))
+    return page(request, "experiments/show.html", experiment=experiment, found=found, result=shown)
 
 
 @api.get("/experiments", dependencies=[require(Role.VIEWER)])

@@ -71,7 +71,11 @@ new ListStream((runs) => {
     if (run.gone) refreshSoon();
     known.add(run.id);
   }
-}, refreshSoon);
+  document.dispatchEvent(new CustomEvent("runs", { detail: runs })); // for what else stands on the page
+}, () => {
+  refreshSoon();
+  document.dispatchEvent(new CustomEvent("runs", { detail: null }));
+});
 setInterval(() => showTimes(), 1000);
 
 // ---- filters

@@ -105,8 +105,9 @@ class House:
 
     def launch(self, name: str = "", experiment: str = "trial", **config: object) -> int:
         """A queued run."""
-        content = {"stage": "sft", "model": "new:tiny", "dataset": "data:chats", **config}
-        if content["dataset"] == "data:chats":
+        trains = config.get("stage", "sft") not in ("respond", "judge")
+        content = {"stage": "sft", **({"model": "new:tiny", "dataset": "data:chats"} if trains else {}), **config}
+        if content.get("dataset") == "data:chats":
             content["dataset"] = f"path:{self.chats()}"
         with self.database.write() as session:
             run = experiments.launch_one(
