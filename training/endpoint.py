@@ -127,7 +127,7 @@ class Endpoint:
         pause = doubled * random.uniform(0.5, 1.0)
         if asked_for is not None:  # of all requests, not of this one alone
             self._next_turn = max(self._next_turn, time.monotonic() + asked_for)
-            pause += asked_for
+            pause += asked_for  # and then some, so that not all come back at once
         return pause
 
     async def _turn(self, end: End) -> None:

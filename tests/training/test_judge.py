@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from tests.minihub import MiniHub
 from tests.training.chat_server import Asked, Says, chat_server, says
 from tests.training.judging.given import given, judge_run, question, read_rows, rows
 from tests.training.judging.reward_models import make_reward_model
@@ -68,7 +69,7 @@ def measured(run_dir: RunDir) -> dict[str, float]:
 
 def test_the_checker_leaves_a_score_for_each_answer_in_the_order_of_the_answers(tmp_path: Path) -> None:
     answers = given(question("p1", {"a": "#### 5", "b": "six"}, "#### 5.0"), question("p2", {"b": "x"}))
-    run_dir, run = judge_run(tmp_path / "run", answers, judge="checker", check="number")
+    run_dir, run = judge_run(tmp_path / "run", answers, judge="checker", check="number", repeat_fraction=0.5)
     assert not train(run_dir, run)
     assert read_rows(run_dir.scores) == [
         {"prompt_id": "p1", "model": "a", "judge": "checker", "score": 1.0},
@@ -76,7 +77,7 @@ def test_the_checker_leaves_a_score_for_each_answer_in_the_order_of_the_answers(
     ]
     assert not run_dir.verdicts.exists()
     assert measured(run_dir) == {"judged": 2, "score_mean": 0.5, "unparsable": 0, "repeated": 0}
-    assert "checker judges 3 answers of 2 models (a, b) to 2 prompts" in logs(run_dir)
+    assert "checker judges 3 answers of 2 models (a, b) to 2 prompts." in logs(run_dir)
     assert "1 prompt was not checked" in logs(run_dir)
     assert [record.body["response"] for record in records(run_dir, "sample")] == ["a, right: #### 5", "b, wrong: six"]
     last = records(run_dir, "progress")[-1].body
@@ -216,6 +217,25 @@ def test_rows_of_what_others_wrote_are_judged_too(tmp_path: Path) -> None:
         run_dir, run = judge_run(tmp_path / "run", lines, {API: server.url}, judge=API)
         assert not train(run_dir, run)
     assert read_rows(run_dir.verdicts)[0]["preference"] == 0.0
+
+
+def test_a_reward_model_of_the_hub_is_fetched_and_judges(tmp_path: Path) -> None:
+    folder = make_reward_model(tmp_path / "judge")
+    with MiniHub() as hub:
+        hub.add("model", "me/reward", folder)
+        hub.add("model", "me/causal", make_model(tmp_path / "causal"))
+        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": ""}
+        run_dir, _ = judge_run(tmp_path / "run", some_answers(3), judge="hf:me/reward")
+        assert end(start(run_dir, **home)) == (Exit.FINISHED, "")
+        other, _ = judge_run(tmp_path / "other", some_answers(3), judge="hf:me/causal")
+        code, errors = end(start(other, **home))
+    assert code == Exit.MODEL and "not a reward model" in errors
+    assert {row["judge"] for row in read_rows(run_dir.scores)} == {"reward:reward"}
+    local, run = judge_run(tmp_path / "local", some_answers(3), {f"path:{folder}": str(folder)}, judge=f"path:{folder}")
+    assert not train(local, run)
+    assert [row["score"] for row in read_rows(run_dir.scores)] == pytest.approx(
+        [row["score"] for row in read_rows(local.scores)], abs=1e-5
+    )
 
 
 # -- what cannot be judged -----------------------------------------------------------------------------------------

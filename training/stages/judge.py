@@ -41,12 +41,13 @@ def run(config: JudgeConfig, run: RunFile, run_dir: RunDir, journal: Journal, st
     journal.status("reading answers")
     given = Path(run.responses) if run.responses else run_dir.given_responses
     answers = read_answers(given)
-    twice = judged_twice(answers, config.repeat_fraction, config.seed)
-    if stop():
-        raise Stopped
+    noise = 0.0 if config.way == "checker" else config.repeat_fraction  # it says the same each time
+    twice = judged_twice(answers, noise, config.seed)
 
     # 2. The judge.
     judge = open_judge(config, run, run_dir, answers, twice, journal)
+    if stop():  # not before: until here a signal ends the process, also in the midst of a download
+        raise Stopped
     _introduce(config, answers, twice, journal)
 
     # 3. What is not judged yet, each result kept as it comes.
@@ -67,9 +68,10 @@ def run(config: JudgeConfig, run: RunFile, run_dir: RunDir, journal: Journal, st
 
 def _introduce(config: JudgeConfig, answers: Answers, twice: Collection[str], journal: Journal) -> None:
     count, models = sum(1 for _ in answers.each()), ", ".join(answers.models)
+    again = f", those to {len(twice):,} of them twice" if twice else ""
     journal.log(
         f"{config.judge_name} judges {count:,} answers of {len(answers.models):,} models ({models}) "
-        f"to {len(answers.questions):,} prompts, those to {len(twice):,} of them twice."
+        f"to {len(answers.questions):,} prompts{again}."
     )
 
 

@@ -44,6 +44,16 @@ def test_an_answer_cannot_close_its_own_fence() -> None:
     assert mark[1] not in re.findall(r"BEGIN ANSWER 2 (\w+)>>>\ntwo", BARE.fill(ASKED, attack, "two"))
 
 
+def test_no_one_can_know_the_mark_of_a_request_that_holds_anothers_words() -> None:
+    marks = {
+        re.findall(r"BEGIN PROMPT (\w+)", BARE.fill([{"role": "user", "content": prompt}], first, second))[0]
+        for prompt in ("Why?", "How?")
+        for first in ("one", "1")
+        for second in ("two", "2")
+    }
+    assert len(marks) == 8
+
+
 def test_the_same_pair_makes_the_same_request() -> None:
     assert BARE.fill(ASKED, "1", "2") == BARE.fill(ASKED, "1", "2") != BARE.fill(ASKED, "2", "1")
 
