@@ -8,13 +8,13 @@ from app.models import Experiment, Run
 from app.runs import states
 from app.runs.inputs import no_endpoint
 from app.runs.place import Place, existing
-from training.config import InvalidConfig, RespondConfig, parse_config
+from training.config import InvalidConfig, JudgingConfig, RespondConfig, StageConfig, parse_config
 from training.errors import InputError
-from training.model_files import read_model_config
+from training.model_files import CAUSAL, SCORING, read_model_config
 from training.references import Reference
 
 
-def check_asked(place: Place, reference: Reference, name: str) -> None:
+def check_asked(place: Place, reference: Reference, name: str, config: StageConfig) -> None:
     """A model that answers, a judge, or a file of instructions. Raises InputError, ModelError."""
     if reference.kind == "api" and reference.name.partition("/")[0] not in place.settings.endpoints:
         raise InputError(no_endpoint(place.settings, reference))
@@ -25,7 +25,8 @@ def check_asked(place: Place, reference: Reference, name: str) -> None:
         if not path.is_file():
             raise InputError(f"{path} is no file.", "Name a text file with {prompt}, {answer_1} and {answer_2} in it.")
     else:
-        read_model_config(path)
+        scores = name == "judge" and isinstance(config, JudgingConfig) and config.way == "reward"
+        read_model_config(path, ends=SCORING if scores else CAUSAL)
 
 
 def taken_names(session: Session, experiment: Experiment | None, config: RespondConfig) -> dict[str, str]:

@@ -69,7 +69,7 @@ def check_inputs(
             elif isinstance(config, TrainingConfig):
                 _check_model(place, reference, name, config)
             else:
-                check_asked(place, reference, name)
+                check_asked(place, reference, name, config)
         except TrainingError as error:
             _note(found, error, name)
     sentences = [(file, sentence) for file, each in flaws.items() for sentence in in_words(each)]
