@@ -163,7 +163,66 @@ COMMON = (
     Chart("Tokens seen", one("tokens"), "tokens", "Tokens trained on so far.", ".4~s", zero=True, minor=True),
     Chart("Epoch", one("epoch"), "passes over the data", "Passes over the training data so far.", ".3~g", zero=True, minor=True),
 )  # fmt: skip
-OWN = {"dpo": DPO, "reward": REWARD}
+MACHINE = COMMON[3:5]  # what also those stages have that do not train
+RESPOND = (
+    Chart(
+        "Answer length", one("answer_length"), "tokens, mean so far",
+        "How long the answers are. Compare it with other models': judges like length, and the length-controlled win rate "
+        "takes that out.", zero=True,
+    ),
+    Chart(
+        "Answers that ended", one("answers_ended"), "of the answers so far",
+        "The share of answers that stopped by themselves and were not cut. Good: near 100 %. Cut answers are judged as "
+        "they are: raise max_new_tokens where there are many.", ".0%", zero=True,
+    ),
+    Chart(
+        "Empty answers", one("answers_empty"), "of the answers so far",
+        "The share of answers that say nothing. Good: 0. They are judged like any other, and lose.", ".1%", zero=True,
+    ),
+    Chart("Speed", one("tokens_per_second", noisy=True), "tokens/s", "Tokens of answers made in a second.", ",.0f", zero=True),
+    Chart(
+        "From the cache", one("cached"), "answers", "Answers that an earlier run made with the same model, prompt and "
+        "settings: taken again, not made again.", ",.0f", zero=True, minor_while_constant=True,
+    ),
+)  # fmt: skip
+JUDGE = (
+    Chart("Judged", one("judged"), "answers, or pairs", "How many have a score or a verdict.", ",.0f", zero=True),
+    Chart(
+        "Mean score", one("score_mean"), "on the judge's own scale",
+        "The mean of all scores so far. It says nothing by itself: only answers to the same prompt are held against each "
+        "other.",
+    ),
+    Chart(
+        "Order disagreement", one("order_disagreement"), "of the pairs",
+        "The share of pairs that the judge decides otherwise when the two answers change places. Good: below 20 %. Such "
+        "pairs count as ties.", ".0%", zero=True,
+    ),
+    Chart(
+        "Repeat disagreement", one("repeat_disagreement"), "of what was judged twice",
+        "The share of what was judged twice that came out otherwise the second time: the judge's own noise. Good: near 0.",
+        ".0%", zero=True,
+    ),
+    Chart(
+        "Repeat difference", one("repeat_difference"), "of two scores of one answer",
+        "By how much a second score of the same answer differs, on average. Good: far below the differences between "
+        "models.", zero=True,
+    ),
+    Chart(
+        "Undecided and unread", (Trace("undecided", "undecided"), Trace("unparsable", "could not be read", OTHER)),
+        "pairs; replies", "Pairs that came out otherwise in the other order, and replies in which no verdict could be found. "
+        "Good: few of both. The former count as ties, the latter have no verdict.", ",.0f", zero=True,
+    ),
+)  # fmt: skip
+REPEATED = Chart(
+    "Made twice", one("repeated"), "", "What was under way when the run was interrupted, and had to be asked for again.",
+    ",.0f", zero=True, minor_while_constant=True,
+)  # fmt: skip
+OWN = {
+    "dpo": (*DPO, *COMMON),
+    "reward": (*REWARD, *COMMON),
+    "respond": (*RESPOND, *MACHINE, REPEATED),
+    "judge": (*JUDGE, *MACHINE, REPEATED),
+}
 
 
 def charts_for(keys: Sequence[str], stage: str = "sft", loss: str = "sigmoid") -> list[Chart]:
@@ -171,7 +230,7 @@ def charts_for(keys: Sequence[str], stage: str = "sft", loss: str = "sigmoid") -
 
     `loss`: a dpo run's kind of loss; IPO's has another scale, on which chance is no fixed place.
     """
-    charts = [*OWN.get(stage, (LOSS,)), *COMMON]
+    charts = list(OWN.get(stage, (LOSS, *COMMON)))
     if loss == "ipo":
         charts[0] = replace(charts[0], unit="squared, per pair", lines=(), help=IPO_HELP)
     named = [chart for chart in charts if set(chart.keys) & set(keys)]

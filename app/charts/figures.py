@@ -15,12 +15,13 @@ from app.charts.tokens import THEMES, Theme, colour
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'
 
 
-def figure(chart: Chart, series: dict[str, dict[str, Any]], run_colour: str) -> dict[str, Any]:
-    """A chart's traces and layout, over steps. `series`: {key: {"step", "value", ..}}; `run_colour`: a token."""
+def figure(chart: Chart, series: dict[str, dict[str, Any]], run_colour: str, x: str = "step") -> dict[str, Any]:
+    """A chart's traces and layout, over steps. `series`: {key: {"step", "value", ..}}; `run_colour`: a token;
+    `x`: what a step is."""
     traces = [trace for trace in chart.traces if trace.key in series]
     data = [_trace(chart, trace, series[trace.key], run_colour) for trace in traces]
     axis: dict[str, Any] = {"tickformat": chart.format, "rangemode": "tozero" if chart.zero else "normal"}
-    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": axis, "showlegend": len(chart.traces) > 1}
+    layout = {"xaxis": {"title": {"text": x}}, "yaxis": axis, "showlegend": len(chart.traces) > 1}
     minor = chart.minor or (chart.minor_while_constant and all(_constant(each["y"]) for each in data))
     words = {"title": chart.title, "unit": chart.unit, "help": chart.help, "keys": list(chart.keys), "minor": minor}
     return {"data": data, "layout": layout, "lines": [vars(line) for line in chart.lines], **words}

@@ -12,6 +12,7 @@ from app.cli.common import console, note
 from app.db import Database
 from app.models import Run
 from app.runs import states
+from app.runs.queries import work_of
 
 SECONDS = 0.5
 
@@ -29,10 +30,11 @@ def watch(database: Database, run_ids: Sequence[int], alive: Callable[[], bool] 
                     assert run.id is not None
                     if run.id not in tasks:
                         tasks[run.id] = bars.add_task(run.name, total=None, detail="")
+                    work = work_of(run)
                     bars.update(
                         tasks[run.id],  # type: ignore[arg-type]
-                        total=run.total_steps,
-                        completed=run.step,
+                        total=work.total,
+                        completed=work.done,
                         detail=describe(run),
                     )
                     if bars.disable and said.get(run.id) != run.state:

@@ -188,12 +188,13 @@ def run_series(request: Request, run_id: int, keys: str = "") -> dict[str, Any]:
     wanted = [key for key in keys.split(",") if key]
     with database(request).read() as session:
         run = service.get(session, run_id)
-        stage, loss = run.stage, str(run.config.get("loss"))
+        stage, loss, unit = run.stage, str(run.config.get("loss")), queries.work_of(run).unit
         metrics, cursor = series.read(session, run_id)
     answer = series.as_json(metrics, cursor, wanted)
     colour = f"run-{queries.colour(run_id)}"
     charts = charts_for(list(answer["series"]), stage, loss)
-    answer["charts"] = [figure(chart, answer["series"], colour) for chart in charts]
+    x = "step" if unit == queries.STEPS else f"{unit} so far"
+    answer["charts"] = [figure(chart, answer["series"], colour, x) for chart in charts]
     return answer
 
 

@@ -97,10 +97,10 @@ def judge(session: Session, settings: Settings, draft: Draft) -> Judged:
 
 
 def _check_names(session: Session, draft: Draft, judged: Judged) -> Experiment | None:
-    if not NAME.fullmatch(draft.experiment):
+    owner = experiments.by_name(session, draft.experiment)
+    if owner is None and not NAME.fullmatch(draft.experiment):  # that of an experiment file may be a question
         judged.errors["experiment"] = NAME_SENTENCE
         return None
-    owner = experiments.by_name(session, draft.experiment)
     if draft.name and not NAME.fullmatch(draft.name):
         judged.errors["name"] = NAME_SENTENCE
     elif draft.name and owner is not None and find_in(session, owner, draft.name) is not None:

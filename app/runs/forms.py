@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from training.config import GROUPS, StageConfig
+from training.config.fields import one_or_several
 
 Control = Literal["reference", "number", "text", "choice", "switch", "lines"]
 
@@ -29,7 +30,8 @@ class FormField:
     control: Control
     default: str  # as text; empty where there is none
     choices: tuple[str, ...] = ()
-    offers: str = ""  # of a reference: "models" or "datasets", the list that completes it
+    offers: str = ""  # of a reference: the list that completes it (app/runs/offers.py)
+    commas: bool = False  # several, with commas between
     example: str = ""  # what would be right
     bounds: str = ""  # in words, such as "0 to 0.5"
     whole: bool = False
@@ -64,7 +66,8 @@ def _form_field(name: str, info: FieldInfo) -> FormField:
     kind, optional = _without_none(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     kinds = _reference_kinds(info)
-    control = _control(kind, kinds)
+    commas = any(getattr(each, "func", None) is one_or_several for each in info.metadata)
+    control = "text" if commas and not kinds else _control(kind, kinds)
     return FormField(
         name=name,
         title=info.title or name,
@@ -75,12 +78,21 @@ def _form_field(name: str, info: FieldInfo) -> FormField:
         control=control,
         default="" if info.default is PydanticUndefined else as_text(info.default),
         choices=tuple(map(str, get_args(kind))) if control == "choice" else (),
-        offers="" if not kinds else "datasets" if "data" in kinds else "models",
+        offers=_offers(kinds),
+        commas=commas,
         example=str(extra.get("right", "")),
         bounds=_bounds(info.metadata) if control == "number" else "",
         whole=kind is int,
         optional=optional,
     )
+
+
+def _offers(kinds: tuple[str, ...]) -> str:
+    """Which list completes a reference, by the kinds that it may be of (training.config.fields); empty: none."""
+    if kinds == ("run",):
+        return "responses"
+    told = {"held_out": "prompts", "data": "datasets", "checker": "judges", "api": "answerers", "run": "models"}
+    return next((name for kind, name in told.items() if kind in kinds), "")
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:
@@ -137,7 +149,7 @@ def texts(config: type[StageConfig], content: Mapping[str, Any]) -> dict[str, st
     for group in form_groups(config):
         for field in group.fields:
             text = as_text(content[field.name]) if field.name in content else field.default
-            shown[field.name] = ", ".join(text.split("\n")) if field.control == "reference" else text
+            shown[field.name] = ", ".join(text.split("\n")) if field.control == "reference" or field.commas else text
     return shown
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import orjson
@@ -121,6 +121,7 @@ def row(run: Run, experiment: str) -> dict[str, Any]:
     """A run as lists, the API and live updates show it."""
     assert run.id is not None
     last = {key: finite(value.get("last")) for key, value in run.summary.items()}
+    work = work_of(run)
     return {
         "id": run.id,
         "name": run.name,
@@ -130,8 +131,9 @@ def row(run: Run, experiment: str) -> dict[str, Any]:
         "active": run.state in ACTIVE,
         "stopping": run.state == states.RUNNING and run.desired_state == states.STOPPED,
         "phase": run.phase if run.state == states.RUNNING else "",
-        "step": run.step,
-        "total_steps": run.total_steps,
+        "step": work.done,
+        "total_steps": work.total,
+        "unit": work.unit,
         "fraction": fraction(run),
         "loss": last.get("loss"),
         "eval_loss": last.get("eval_loss"),
@@ -153,11 +155,36 @@ def finite(value: Any) -> float | int | None:
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
+class Work(NamedTuple):
+    """How far a run is: so many of so many (None: nobody knows yet), of what."""
+
+    done: int
+    total: int | None
+    unit: str
+
+
+STEPS = "steps"
+ASKING = frozenset({"respond", "judge"})  # stages that ask models; they have answers or verdicts, and no steps
+ASKED = frozenset({"answers", "requests", "pairs", "verdicts"})  # what they count
+
+
+def work_of(run: Run) -> Work:
+    """Steps of training; of a run that asks, what its latest progress counts."""
+    if run.stage not in ASKING:
+        return Work(run.step, run.total_steps, STEPS)
+    told = run.progress or {}
+    done, total, unit = told.get("done"), told.get("total"), told.get("unit")
+    if unit not in ASKED or not isinstance(done, (int, float)):
+        return Work(run.step, None, "answers")
+    return Work(int(done), int(total) if isinstance(total, (int, float)) else None, unit)
+
+
 def fraction(run: Run) -> float:
     """How much of the run is done, in [0, 1]."""
     if run.state == states.FINISHED:
         return 1.0
-    return min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
+    work = work_of(run)
+    return min(1.0, work.done / work.total) if work.total else 0.0
 
 
 def device(run: Run) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 from starlette.background import BackgroundTask
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
@@ -15,14 +16,14 @@ from app.charts.figures import themes
 from app.errors import Invalid, NotFound
 from app.experiments import service as experiments
 from app.experiments import spec as specs
-from app.models import Dataset, Run
+from app.models import Run
 from app.runs import folder, forms, queries, service, states
 from app.runs.api import api
 from app.runs.draft import Draft, as_yaml, changes
-from app.runs.inputs import WRITING_STAGES
+from app.runs.offers import offers
+from app.runs.result_links import result_links
 from app.web import database, page, settings
 from training.config import STAGES, StageConfig, parse_config
-from training.model_files import NEW_SHAPES
 
 __all__ = ["api", "pages"]
 
@@ -70,16 +71,19 @@ def _number(text: str) -> int | None:
 
 
 @pages.get("/runs/new")
-def launch_page(request: Request, stage: str = "sft", preset: str = "", dataset: str = "", model: str = "") -> Response:
+def launch_page(
+    request: Request, stage: str = "sft", preset: str = "", dataset: str = "", model: str = "", experiment: str = ""
+) -> Response:
     """The form, empty, or with what a preset or another run (`from`) has."""
     clone = request.query_params.get("from", "")
     with database(request).read() as session:
         draft = _start(session, stage, preset, clone)
+        draft = replace(draft, experiment=experiment or draft.experiment)
         given = {**draft.content, **{key: text for key, text in (("dataset", dataset), ("model", model)) if text}}
         kind = _stage(draft.stage)
         owner = experiments.by_name(session, draft.experiment)
         name = experiments.free_name(session, owner, draft.stage) if owner else f"{draft.stage}-1"
-        offers = {"models": _models(session, draft.stage), "datasets": _datasets(session, kind)}
+        offered = offers(session, settings(request), kind, draft.stage)
         owners = queries.experiments(session)
     return page(
         request,
@@ -91,7 +95,7 @@ def launch_page(request: Request, stage: str = "sft", preset: str = "", dataset:
         name=name,
         experiment=draft.experiment,
         experiments=[owner_name for _, owner_name in owners],
-        offers=offers,
+        offers=offered,
         presets=[name for name in specs.presets() if _first_run(specs.load_preset(name), draft.stage)],
         source=draft.name,
     )
@@ -128,23 +132,6 @@ def _without_stage(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "stage"}
 
 
-def _models(session: Session, stage: str) -> list[tuple[str, str]]:
-    """(reference, what it is) of models to train from: finished runs, and for SFT fresh shapes."""
-    statement = select(Run).where(Run.state == states.FINISHED, col(Run.stage).in_(WRITING_STAGES))
-    runs = [
-        (f"run:{run.id}", f"{run.name}, finished")
-        for run in session.exec(statement.order_by(col(Run.id).desc()).limit(50))
-    ]
-    fresh = NEW_SHAPES if stage == "sft" else {}
-    return [*runs, *((f"new:{name}", f"fresh, {it.hidden} wide, {it.layers} layers") for name, it in fresh.items())]
-
-
-def _datasets(session: Session, kind: type[StageConfig]) -> list[tuple[str, str]]:
-    """(reference, what it is) of the data sets that a stage can train on."""
-    statement = select(Dataset).where(col(Dataset.kind).in_(kind.takes)).order_by(col(Dataset.id).desc()).limit(100)
-    return [(f"data:{each.name}@{each.version}", f"{each.rows:,} {each.kind} rows") for each in session.exec(statement)]
-
-
 @pages.get("/runs/{run_id}")
 def run_page(request: Request, run_id: int) -> Response:
     with database(request).read() as session:
@@ -153,6 +140,7 @@ def run_page(request: Request, run_id: int) -> Response:
         needs, needed_by = queries.relatives(session, run_id)
         position = queries.queue_position(session, run)
         bad = queries.events_of(session, run_id, ["bad_line"], limit=20) if run.bad_lines else []
+        results = result_links(session, run, owner)
     root = settings(request).run_folder(run_id)
     return page(
         request,
@@ -164,6 +152,7 @@ def run_page(request: Request, run_id: int) -> Response:
         needed_by=needed_by,
         position=position,
         bad_lines=bad,
+        results=results,
         config=shown_config(run),
         yaml=_yaml(run, owner.name),
         environment=flat(

@@ -3,7 +3,7 @@
 import { write } from "./health.js";
 import { smoothed } from "./series.js";
 
-const AXES = { step: "step", tokens: "tokens seen", seconds: "minutes of training" };
+const AXES = { tokens: "tokens seen", seconds: "minutes" }; // what else than steps, which each chart names
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
 const HEIGHT = 220;
 
@@ -107,7 +107,7 @@ export class Charts {
       ...layout,
       template: theme.template,
       height: HEIGHT,
-      xaxis: { ...layout.xaxis, title: { ...layout.xaxis.title, text: AXES[this.view.axis] } },
+      xaxis: { ...layout.xaxis, title: { ...layout.xaxis.title, text: AXES[this.view.axis] ?? layout.xaxis.title.text } },
       yaxis,
       uirevision: `${this.view.axis} ${this.view.log}`,
       ...this.marks(chart, theme),

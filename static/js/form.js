@@ -90,6 +90,20 @@ form.addEventListener("input", (event) => {
   check();
 });
 
+// ---- what is offered: answers are judged together with those of the same experiment alone
+
+const owner = document.getElementById("f-experiment");
+const bound = [...document.querySelectorAll("datalist option[data-experiment]")].map((option) => [option, option.parentElement]);
+
+function offer() {
+  for (const [option, list] of bound) {
+    if (option.dataset.experiment === (owner.value.trim() || "playground")) list.append(option);
+    else option.remove();
+  }
+}
+
+owner.addEventListener("input", offer);
+
 // ---- launch
 
 let sending = false;
@@ -138,7 +152,8 @@ document.getElementById("find").addEventListener("keydown", (event) => event.key
 
 function fill({ name, experiment, config }) {
   if (name) document.getElementById("f-name").value = name;
-  if (experiment) document.getElementById("f-experiment").value = experiment;
+  if (experiment) owner.value = experiment;
+  offer();
   for (const control of controls) {
     if (!(control.name in config)) continue;
     if (control.type === "checkbox") control.checked = config[control.name] === "true";
@@ -159,7 +174,7 @@ if (drop) uploads(drop, nameOf, (dataset) => {
   field.value = dataset.reference;
   const option = Object.assign(document.createElement("option"), { value: dataset.reference });
   option.textContent = `${dataset.rows} ${dataset.kind} rows`;
-  document.getElementById("datasets").prepend(option);
+  field.list.prepend(option);
   touched.add(field.name);
   check(0);
 });
@@ -228,4 +243,5 @@ const carried = sessionStorage.getItem(CARRIED);
 sessionStorage.removeItem(CARRIED);
 if (carried) fill(JSON.parse(carried));
 openWhatIsSet();
+offer();
 check(0);

@@ -18,12 +18,16 @@ const GRACE = 300; // milliseconds that the charts wait for what they say, so th
 
 // ---- progress
 
+const stage = at("live").dataset.stage;
+const asks = ["respond", "judge"].includes(stage); // it has answers or verdicts, and no steps
+const COUNTED = ["answers", "requests", "pairs", "verdicts"]; // as in app/runs/queries.py
 let total = Number(at("progress").dataset.total) || null;
+let unit = at("progress").dataset.unit;
 let pace = []; // [time, step] of the latest steps
 
 function showProgress(step, speed) {
   if (!total) return;
-  at("steps").textContent = ` · step ${count(step)} of ${count(total)}`;
+  at("steps").textContent = asks ? ` · ${count(step)} of ${count(total)} ${unit}` : ` · step ${count(step)} of ${count(total)}`;
   at("progress").querySelector("progress").value = step / total;
   if (speed) at("speed").textContent = ` · ${short(speed)} tokens/s`;
   const [first, last] = [pace[0], pace.at(-1)];
@@ -45,9 +49,15 @@ function takeProgress(event) {
   if (event.kind === "status") {
     total = body.facts?.steps ?? total;
     at("phase").textContent = body.phase === "training" ? "" : ` · ${body.phase}`;
+  } else if (event.kind === "progress" && asks && COUNTED.includes(body.unit)) {
+    [total, unit] = [body.total ?? total, body.unit];
+    noteStep(event.time, body.done);
+    showProgress(body.done);
   } else if (event.kind === "progress" && body.task !== "training") {
     const share = body.total ? ` ${Math.floor((100 * body.done) / body.total)} %` : ` ${short(body.done)} ${body.unit}`;
     at("phase").textContent = ` · ${body.task}${share}`;
+  } else if (event.kind === "metrics" && asks) {
+    if (body.tokens_per_second) at("speed").textContent = ` · ${short(body.tokens_per_second)} tokens/s`;
   } else if (event.kind === "metrics" && "loss" in body) {
     noteStep(event.time, event.step);
     showProgress(event.step, body.tokens_per_second);
@@ -75,6 +85,7 @@ async function redraw() {
     showTimes(at(name));
   }
   total = Number(at("progress").dataset.total) || total;
+  if (at("progress").dataset.total) unit = at("progress").dataset.unit;
   if (latest?.number > event) takeProgress(latest);
   showAttempt();
 }
@@ -85,7 +96,8 @@ let series = null;
 function showAttempt() {
   const last = series?.attempts.at(-1);
   if (!last || last.attempt < 2 || !at("attempt").textContent.includes(last.attempt)) return;
-  at("attempt").textContent = `attempt ${last.attempt}: ` + (last.step > 1 ? `went on from step ${count(last.step - 1)}` : "began again");
+  const from = asks ? `after ${count(last.step)} ${unit}` : `from step ${count(last.step - 1)}`;
+  at("attempt").textContent = `attempt ${last.attempt}: ` + (last.step > 1 ? `went on ${from}` : "began again");
 }
 
 // ---- verbs
@@ -107,7 +119,7 @@ document.addEventListener("click", async (event) => {
 // ---- charts, log, samples
 
 const log = new Log(at("log"), at("log-find"), at("log-level"));
-const samples = new Samples(id, at("samples"));
+const samples = new Samples(id, at("samples"), { unit, endings: stage !== "judge" });
 
 // What was there before the stream; asked for until the server answers.
 async function load() {
@@ -132,10 +144,10 @@ async function start() {
   const [loaded, rows] = await load();
   series = new Series(loaded);
   const charts = new Charts(at("charts"), JSON.parse(at("themes").textContent), series);
-  const health = new Health(id, at("health"), charts);
-  if (loaded.charts.length) await Promise.race([health.ask(), new Promise((resolve) => setTimeout(resolve, GRACE))]);
+  const health = asks ? null : new Health(id, at("health"), charts);
+  if (health && loaded.charts.length) await Promise.race([health.ask(), new Promise((resolve) => setTimeout(resolve, GRACE))]);
   charts.show(loaded.charts);
-  at("health").hidden = at("controls").hidden = !loaded.charts.length;
+  showControls(loaded.charts.length > 0);
   wire(charts);
   log.add(rows);
   const loss = series.curves.get("loss");
@@ -162,7 +174,7 @@ async function take(events, charts, health) {
     if (event.kind === "metrics") {
       at("live").dataset.step = event.step;
       fresh.push(...series.add(event));
-      health.take(event.body);
+      health?.take(event.body);
       added = true;
     }
     takeProgress(event);
@@ -171,7 +183,7 @@ async function take(events, charts, health) {
   samples.add(events);
   if (events.some((event) => event.kind === "state")) {
     redraw();
-    health.want(0);
+    health?.want(0);
   }
   if (fresh.length) await listCharts(charts);
   else if (added) charts.soon();
@@ -181,11 +193,16 @@ async function take(events, charts, health) {
 async function listCharts(charts) {
   try {
     charts.show((await call("GET", `/runs/${id}/series`)).charts);
-    at("health").hidden = at("controls").hidden = false;
+    showControls(true);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     setTimeout(() => listCharts(charts), 2000);
   }
+}
+
+function showControls(shown) {
+  at("controls").hidden = !shown;
+  at("health").hidden = asks || !shown;
 }
 
 function wire(charts) {

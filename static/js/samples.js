@@ -5,8 +5,11 @@ import { ApiError, call } from "./api.js";
 import { count } from "./words.js";
 
 export class Samples {
-  constructor(run, section) {
+  // `unit`: what a step is; `endings`: whether the answers are of a model that may be cut.
+  constructor(run, section, { unit = "steps", endings = true } = {}) {
     this.run = run;
+    this.name = (step) => (unit === "steps" ? `step ${count(step)}` : `after ${count(step)} ${unit}`);
+    this.endings = endings;
     this.section = section;
     this.steps = [];
     this.attempt = 0;
@@ -71,8 +74,8 @@ export class Samples {
 
   async show(index) {
     const step = this.steps[index];
-    this.section.querySelector("#sample-name").textContent = `step ${count(step)}`;
-    this.slider.setAttribute("aria-valuetext", `step ${step}`);
+    this.section.querySelector("#sample-name").textContent = this.name(step);
+    this.slider.setAttribute("aria-valuetext", this.name(step));
     if (index === this.steps.length - 1 && this.latest.size) return this.draw([...this.latest.values()]);
     try {
       const { rows } = await call("GET", `/runs/${this.run}/samples?step=${step}`);
@@ -91,7 +94,7 @@ export class Samples {
         const said = String(body.response ?? "").trimEnd().replace(/\n{3,}/g, "\n\n"); // a young model may write little but newlines
         const answer = Object.assign(document.createElement("p"), { className: "pre answer-text", textContent: said || "(nothing)" });
         const tag = Object.assign(document.createElement("small"), { className: "tag", textContent: body.ended ? "ended by itself" : "cut" });
-        article.append(Object.assign(document.createElement("p"), { className: "pre prompt-text", textContent: body.prompt }), answer, tag);
+        article.append(Object.assign(document.createElement("p"), { className: "pre prompt-text", textContent: body.prompt }), answer, ...(this.endings ? [tag] : []));
         return article;
       }),
     );

@@ -155,12 +155,31 @@ def test_what_is_constant_is_folded_away_until_it_moves() -> None:
     assert not drawn("dpo", "kl")["KL to the reference"]["minor"]
 
 
-@pytest.mark.parametrize("stage", ["sft", "dpo", "reward"])
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "respond", "judge"])
 def test_every_chart_of_a_stage_says_what_it_shows_and_a_new_metric_gets_one_too(stage: str) -> None:
-    own = [*OWN.get(stage, (LOSS,)), *COMMON]
+    own = OWN.get(stage, (LOSS, *COMMON))
     charts = charts_for([*(key for chart in own for key in chart.keys), "odd_one"], stage)
     assert [chart.title for chart in charts] == [*(chart.title for chart in own), "Odd one"]
     assert all(chart.help for chart in charts[:-1])
+
+
+def test_a_run_that_asks_models_has_charts_of_what_came_back_and_none_of_training() -> None:
+    made = drawn("respond", "answer_length", "answers_ended", "answers_empty", "tokens_per_second", "cached", value=0.5)
+    assert list(made) == ["Answer length", "Answers that ended", "Empty answers", "Speed", "From the cache"]
+    assert "made" in made["Speed"]["help"] and "Trained" not in made["Speed"]["help"]
+    assert made["Answers that ended"]["layout"]["yaxis"]["tickformat"] == ".0%"
+    made = drawn("judge", "judged", "undecided", "unparsable", "order_disagreement", "repeated", value=0.5)
+    assert list(made) == ["Judged", "Order disagreement", "Undecided and unread", "Made twice"]
+    assert made["Made twice"]["minor"]
+    stages = [charts_for(["answer_length", "judged"], stage) for stage in ("respond", "judge")]
+    assert "Loss" not in {chart.title for charts in stages for chart in charts}
+
+
+def test_a_figure_names_what_its_points_count() -> None:
+    (chart,) = charts_for(["judged"], "judge")
+    series = {"judged": {"step": [1], "value": [1.0]}}
+    assert figure(chart, series, "run-1", "requests so far")["layout"]["xaxis"]["title"]["text"] == "requests so far"
+    assert figure(chart, series, "run-1")["layout"]["xaxis"]["title"]["text"] == "step"
 
 
 def test_templates_take_their_colours_from_the_stylesheet() -> None:

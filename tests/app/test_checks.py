@@ -299,3 +299,37 @@ def test_the_form_offers_what_fits_its_stage(
     assert offers("dpo") == offers("reward") == {f"run:{writer}", "data:prefs@1"}
     assert offers("sft") == {f"run:{writer}", "data:chats@1", "data:texts@1"} | {f"new:{name}" for name in NEW_SHAPES}
     assert f"run:{judge}" not in offers("sft")
+
+
+def test_the_form_offers_those_who_answer_and_those_who_judge(
+    check: Check, browser: TestClient, database: Database, settings: Settings
+) -> None:
+    settings.endpoints["local"] = "http://127.0.0.1:9/v1"
+    writer, reward = finished(database, settings, "writer"), finished(database, settings, "rm", stage="reward")
+    with database.write() as session:
+        answering = parse_config({"stage": "respond", "model": f"run:{writer}", "prompts": "data:prompts"})
+        experiments.launch_one(session, settings, answering, name="answers")
+
+    def lists(stage: str) -> dict[str, list[tuple[str, str]]]:
+        page = browser.get(f"/runs/new?stage={stage}").text
+        found = re.findall(r'<datalist id="(\w+)">(.*?)</datalist>', page, re.DOTALL)
+        option = re.compile(r'<option value="([^"]+)"(?: data-experiment="([^"]+)")?>')
+        return {name: option.findall(content) for name, content in found}
+
+    answers = lists("respond")
+    assert [value for value, _ in answers["answerers"]] == [f"run:{writer}", "api:local/"]
+    prompts = ["held_out", "data:prompts@1", "data:chats@1", "data:prefs@1"]
+    assert sorted(value for value, _ in answers["prompts"]) == sorted(prompts)
+    judges = lists("judge")
+    assert [value for value, _ in judges["judges"]] == [f"run:{reward}", "checker", "api:local/"]
+    assert judges["responses"] == [("run:answers", "playground")]
+
+
+def test_a_run_joins_an_experiment_whose_name_is_a_question(
+    script: TestClient, check: Check, database: Database
+) -> None:
+    with database.write() as session:
+        experiments.create(session, "Does it help?")
+    body = {"stage": "sft", "experiment": "Does it help?", "config": {"model": "new:tiny", "dataset": "data:chats"}}
+    assert script.post("/api/v1/runs/check", json=body).json()["errors"] == {}
+    assert "experiment" in script.post("/api/v1/runs/check", json=body | {"experiment": "Does that?"}).json()["errors"]

@@ -47,6 +47,20 @@ def test_controls_follow_from_types() -> None:
     assert field("label_smoothing", "dpo").bounds == "0 to below 0.5"
 
 
+def test_each_kind_of_reference_has_a_list_of_its_own() -> None:
+    assert field("model", "respond").offers == "answerers" and field("prompts", "respond").offers == "prompts"
+    assert field("judge", "judge").offers == "judges" and field("responses", "judge").offers == "responses"
+    assert field("instructions", "judge").offers == ""
+
+
+def test_several_with_commas_stand_on_one_line_of_the_form() -> None:
+    assert field("checkpoints", "respond").control == "text"
+    content = {"model": "run:sft", "checkpoints": ["100", "best"]}
+    texts = forms.texts(STAGES["respond"], content)
+    assert texts["checkpoints"] == "100, best"
+    assert config_of(Draft("respond", texts)) == parse_config({"stage": "respond", **content})
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_form_sent_as_it_came_is_the_default_config(stage: str) -> None:
     least = LEAST.get(stage, MINIMAL)

@@ -19,6 +19,8 @@ from app.runs.health.points import HasPoints
 
 __all__ = ["Finding", "read_health"]
 
+TRAINING = frozenset({"sft", "dpo", "reward"})
+
 
 def read_health(
     stage: str, config: Mapping[str, Any], curves: Mapping[str, HasPoints], pairs: int | None = None
@@ -26,8 +28,11 @@ def read_health(
     """What a run's curves say, the worst first. `config`: its settings; `curves`: all of its points, by metric;
     `pairs`: how many are held back for eval, where that is known (without it, nothing is said of chance).
 
-    A run that is too young for any of it gets one note on what will be seen first.
+    A run that is too young for any of it gets one note on what will be seen first; of a run that trains nothing,
+    nothing is said.
     """
+    if stage not in TRAINING:
+        return []
     run = Evidence(stage, config, curves, pairs)
     found = read_loss(run)
     if run.prefers:
