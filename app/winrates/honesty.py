@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from app.models import Experiment, Prompt, Response, Run
 from app.runs import graph, states
 from app.runs.inputs import find_dataset
+from app.winrates.opinions import Array
 from app.winrates.sets import PEOPLE
 from app.winrates.stats import Rate
 from training.config import InvalidConfig, JudgeConfig, JudgingConfig, StageConfig, parse_config
@@ -105,6 +106,19 @@ def of_answers(
                 f"{_percent(1 - ended)} of the answers of {name} never ended: they were cut, and judged as they were."
             )
     return said
+
+
+def of_lengths(deltas: dict[str, Array], baseline: str) -> list[str]:
+    """Where a rate at equal length is a guess beyond all that was seen. deltas: of each model that has such a rate, its
+    answers' characters minus the baseline's."""
+    longer = [name for name, delta in deltas.items() if delta.min() > 0]
+    shorter = [name for name, delta in deltas.items() if delta.max() < 0]
+    return [
+        f"Every answer of {_listed(names)} is {how} than {baseline}'s: "
+        f"{'its rate' if len(names) == 1 else 'their rates'} at equal length cannot be told from these prompts."
+        for names, how in ((longer, "longer"), (shorter, "shorter"))
+        if names
+    ]
 
 
 def of_prompts(models: Sequence[str], rates: Sequence[Rate]) -> list[str]:

@@ -90,9 +90,9 @@ def read_opinions(session: Session, experiment: Experiment, set_name: str, judge
     columns = (said.prompt_key, said.model_a, said.model_b, said.preference, said.score_a, said.score_b)
     who = said.judge.startswith(f"{PEOPLE}:") if judge == PEOPLE else said.judge == judge
     statement = select(*columns).join(PROMPTS, PROMPTS.c.id == said.prompt_key)
-    statement = statement.where(*_of_set(experiment, set_name), who).order_by(said.id)
+    statement = statement.where(*of_set(experiment, set_name), who).order_by(said.id)
     given = list(session.execute(statement))
-    scored = _scores(session, experiment, set_name, judge)
+    scored = scores_by(session, experiment, set_name, judge)
     models = tuple(dict.fromkeys([*(name for row in given for name in (row[1], row[2])), *(row[1] for row in scored)]))
     place = {name: index for index, name in enumerate(models)}
     gaps = [np.nan if None in (row[4], row[5]) else abs(row[4] - row[5]) for row in given]
@@ -105,25 +105,29 @@ def read_opinions(session: Session, experiment: Experiment, set_name: str, judge
     )
     if not scored:
         return Opinions(models, prompts, first, second, preference, margin)
-    parts = [(prompts, first, second, preference, margin), _compared(scored, place)]
+    parts = [(prompts, first, second, preference, margin), compared(scored, place)]
     return Opinions(models, *(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def _of_set(experiment: Experiment, set_name: str) -> tuple[Any, Any]:
+def of_set(experiment: Experiment, set_name: str) -> tuple[Any, Any]:
+    """That a prompt is of this set, as conditions."""
     return PROMPTS.c.experiment_id == experiment.id, PROMPTS.c.set_name == set_name
 
 
-def _scores(session: Session, experiment: Experiment, set_name: str, judge: str) -> list[tuple[int, str, float]]:
+def scores_by(session: Session, experiment: Experiment, set_name: str, judge: str) -> list[tuple[int, str, float]]:
     """(prompt, model, score) of a judge that scores answers one by one."""
     answer = RESPONSES.c
     statement = select(answer.prompt_key, answer.model, SCORES.c.score).join(SCORES, SCORES.c.response_id == answer.id)
     statement = statement.join(PROMPTS, PROMPTS.c.id == answer.prompt_key)
-    statement = statement.where(*_of_set(experiment, set_name), SCORES.c.judge == judge).order_by(answer.id)
+    statement = statement.where(*of_set(experiment, set_name), SCORES.c.judge == judge).order_by(answer.id)
     return cast(list[tuple[int, str, float]], list(session.execute(statement)))
 
 
-def _compared(scored: Sequence[tuple[int, str, float]], place: dict[str, int]) -> tuple[Array, ...]:
-    """Every two answers to a prompt by their scores: the higher one is better, equal ones tie."""
+def compared(scored: Sequence[tuple[int, str, float]], place: dict[str, int]) -> tuple[Array, ...]:
+    """Every two answers to a prompt by their scores: the higher one is better, equal ones tie.
+
+    prompts, first, second, preference, margin; `place`: of each model, its number.
+    """
     keys, prompt = np.unique(np.array([row[0] for row in scored], np.int64), return_inverse=True)
     table = np.full((len(place), len(keys)), np.nan)
     table[[place[row[1]] for row in scored], prompt] = [row[2] for row in scored]
@@ -138,7 +142,7 @@ def read_answers(session: Session, experiment: Experiment, set_name: str, models
     """Lengths and ends of these models' answers; no text is read."""
     answer = RESPONSES.c
     statement = select(answer.prompt_key, answer.model, answer.characters, answer.empty, answer.ended)
-    statement = statement.join(PROMPTS, PROMPTS.c.id == answer.prompt_key).where(*_of_set(experiment, set_name))
+    statement = statement.join(PROMPTS, PROMPTS.c.id == answer.prompt_key).where(*of_set(experiment, set_name))
     place = {name: index for index, name in enumerate(models)}
     rows = [row for row in session.execute(statement) if row[1] in place]
     keys, prompt = np.unique(np.array([row[0] for row in rows], np.int64), return_inverse=True)

@@ -12,10 +12,11 @@ from app.models import Experiment
 from app.winrates import agreement as agreements
 from app.winrates import honesty, sets
 from app.winrates.bradley_terry import bradley_terry
+from app.winrates.judgements import read_judgements
 from app.winrates.length_control import length_controlled_rate
 from app.winrates.opinions import Against, Answers, Array, at_prompts, read_answers, read_opinions
 from app.winrates.sentences import sentence_of, sentence_of_rate, warnings_of
-from app.winrates.stats import Rate, compare_all, margin_weighted_rate, win_rates
+from app.winrates.stats import Comparison, Rate, compare_all, margin_weighted_rate, win_rates
 
 FEW_MODELS = 4  # whose every comparison is told in a sentence; of more, those of neighbours
 NEIGHBOURS = 5
@@ -66,6 +67,10 @@ def winrate(
     compared = compare_all(against.preferences[places]) if places else {}
     names = [opinions.models[place] for place in places]
     noise = honesty.noise_of(session, experiment, chosen)
+    controlled = [
+        place for place, row in zip(places, rows, strict=True) if row["length_controlled_win_rate"] is not None
+    ]
+    deltas = {opinions.models[place]: _deltas(against, answers, place)[1] for place in controlled}
     return WinRates(
         experiment=experiment.name,
         prompts=set_name,
@@ -73,17 +78,11 @@ def winrate(
         baseline=base,
         rows=rows,
         comparisons=[{"a": names[a], "b": names[b], **asdict(each)} for (a, b), each in compared.items()],
-        findings=[
-            *(
-                sentence_of(compared[pair], names[pair[0]], names[pair[1]])
-                for pair in _told(len(names))
-                if pair in compared
-            ),
-            *(sentence_of_rate(rate, name, base) for name, rate in list(zip(names, rates, strict=True))[:FEW_MODELS]),
-        ],
+        findings=_findings(names, rates, compared, base),
         warnings=[
             *honesty.of_labels(session, experiment, set_name, chosen, [*names, base]),
             *honesty.of_edges(names, rates, base),
+            *honesty.of_lengths(deltas, base),
             *honesty.of_answers(rows, base, mean(answers.empty[at]), mean(answers.ended[at])),
             *honesty.of_prompts(names, rates),
             *honesty.of_noise(noise),
@@ -100,6 +99,18 @@ def _known(values: Array) -> Array:
     return known
 
 
+def _findings(
+    names: list[str], rates: list[Rate], compared: dict[tuple[int, int], Comparison], baseline: str
+) -> list[str]:
+    """Which model wins more often than which, and how often the first few win against the baseline."""
+    told = [pair for pair in _told(len(names)) if pair in compared]
+    first = list(zip(names, rates, strict=True))[:FEW_MODELS]
+    return [
+        *(sentence_of(compared[a, b], names[a], names[b]) for a, b in told),
+        *(sentence_of_rate(rate, name, baseline) for name, rate in first),
+    ]
+
+
 def _told(models: int) -> list[tuple[int, int]]:
     """Which comparisons are told, by rank: all of a few models, else each with the next."""
     if models <= FEW_MODELS:
@@ -110,11 +121,9 @@ def _told(models: int) -> list[tuple[int, int]]:
 def _row(against: Against, answers: Answers, place: int, rate: Rate) -> dict[str, Any]:
     """One model's line; lengths, ends and empty answers are of the prompts that its rate is of."""
     judged = ~np.isnan(against.preferences[place])
-    base = answers.models.index(against.baseline)
-    delta = answers.characters[place] - answers.characters[base]
-    both = judged & ~np.isnan(delta)
+    preferences, deltas = _deltas(against, answers, place)
     weighed = judged & ~np.isnan(against.margins[place])
-    controlled = length_controlled_rate(against.preferences[place][both], delta[both]) if both.any() else None
+    controlled = length_controlled_rate(preferences, deltas) if len(deltas) else None
     weighted = (
         margin_weighted_rate(against.preferences[place][weighed], against.margins[place][weighed])
         if weighed.any()
@@ -129,6 +138,13 @@ def _row(against: Against, answers: Answers, place: int, rate: Rate) -> dict[str
         "ended_rate": mean(answers.ended[place][judged]),
         "mean_length": mean(answers.characters[place][judged]),
     }
+
+
+def _deltas(against: Against, answers: Answers, place: int) -> tuple[Array, Array]:
+    """A model's preferences where both lengths are known, and its answers' characters minus the baseline's."""
+    delta = answers.characters[place] - answers.characters[answers.models.index(against.baseline)]
+    both = ~np.isnan(against.preferences[place]) & ~np.isnan(delta)
+    return against.preferences[place][both], delta[both]
 
 
 def mean(values: Array) -> float | None:
@@ -195,7 +211,7 @@ def agreement(session: Session, experiment: Experiment, prompts: str = "") -> Ag
     """
     set_name = sets.choose_set(session, experiment, prompts)
     judges = sets.judges(session, experiment, set_name)
-    said = _judgements(session, experiment, set_name, judges)
+    said = read_judgements(session, experiment, set_name, judges)
     alone = agreements.agreement(said.judge, said.unit, said.preference)
     rows = [_agreeing(pair, judges) for pair in alone.pairs]
     people = [place for place, name in enumerate(judges) if name.startswith(f"{sets.PEOPLE}:")]
@@ -210,29 +226,3 @@ def agreement(session: Session, experiment: Experiment, prompts: str = "") -> Ag
 
 def _agreeing(pair: agreements.JudgePair, names: list[str]) -> dict[str, Any]:
     return {**asdict(pair), "judge_a": names[pair.judge_a], "judge_b": names[pair.judge_b]}
-
-
-@dataclass(frozen=True)
-class _Judgements:
-    """Verdicts of all judges: judge, unit (a prompt with two models) and preference, oriented alike within a unit."""
-
-    judge: Array
-    unit: Array
-    preference: Array
-
-
-def _judgements(session: Session, experiment: Experiment, set_name: str, judges: list[str]) -> _Judgements:
-    """Every unit is oriented as the first verdict on these two models has them."""
-    models: dict[str, int] = {}
-    parts: list[tuple[Array, Array, Array, Array, Array]] = []
-    for number, judge in enumerate(judges):
-        said = read_opinions(session, experiment, set_name, judge)
-        place = np.array([models.setdefault(name, len(models)) for name in said.models], np.int64)
-        who = np.full(len(said), number)
-        parts.append((who, said.prompts, place[said.first], place[said.second], said.preference))
-    judge_of, prompts, first, second, preference = (np.concatenate(each) for each in zip(*parts, strict=True))
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    pair = low * len(models) + high
-    _, at, pair = np.unique(pair, return_index=True, return_inverse=True)
-    turned = first != first[at][pair]
-    return _Judgements(judge_of, prompts * len(at) + pair, np.where(turned, 1 - preference, preference))

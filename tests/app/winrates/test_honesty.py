@@ -57,6 +57,23 @@ def test_models_that_were_judged_on_fewer_prompts_are_named(bring):
     assert warnings(bring.database) == ["Not all have been judged on as many prompts: o on fewer than 100."]
 
 
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        (3, "Every answer of m is longer than base's: its rate at equal length cannot be told from these prompts."),
+        (30, "Every answer of m is shorter than base's: its rate at equal length cannot be told from these prompts."),
+        (10, None),
+        (4, None),  # once as long
+    ],
+)
+def test_a_rate_at_equal_length_beyond_all_lengths_is_told(bring, base, sentence):
+    bring.responses(
+        [*answered(["base"], 100, "x" * base), *(answer(f"p{n}", "m", "x" * (4 + n % 16)) for n in range(100))]
+    )
+    bring.verdicts(said("m", "base", EVEN))
+    assert warnings(bring.database) == ([sentence] if sentence else [])
+
+
 @pytest.mark.parametrize(("empty", "warned"), [(0, []), (1, ["1 %"]), (3, ["3 %"])])
 def test_empty_answers_are_told(bring, empty, warned):
     bring.responses(

@@ -257,6 +257,27 @@ def test_agreement_by_hand(bring):
     assert found.krippendorff_alpha == pytest.approx(1 - 9 * (2 * 2) / (100 - 16 - 16 - 4))
 
 
+def test_kappa_sees_a_prompt_as_its_first_verdict_has_it_whatever_a_third_judge_says(bring):
+    """As scikit-learn has it on the file's own columns: j says 1 1 0 0 1, k says 1 0 0 0 1, so kappa is
+    (4/5 - 12/25) / (13/25) = 8/13."""
+    bring.verdicts(
+        [
+            verdict("p0", "a", "b", 1), verdict("p1", "b", "a", 1), verdict("p2", "b", "a", 0),
+            verdict("p3", "a", "b", 0), verdict("p4", "c", "a", 1),
+        ]
+    )  # fmt: skip
+    bring.verdicts(
+        [
+            verdict("p0", "a", "b", 1, "llm:k"), verdict("p1", "a", "b", 1, "llm:k"), verdict("p2", "b", "a", 0, "llm:k"),
+            verdict("p3", "b", "a", 1, "llm:k"), verdict("p4", "c", "a", 1, "llm:k"),
+        ]
+    )  # fmt: skip
+    (pair,) = agreement(bring).rows
+    assert (pair["n"], pair["agreement"], pair["cohen_kappa"]) == (5, 0.8, pytest.approx(8 / 13))
+    bring.verdicts([verdict("p1", "a", "b", 0, "human:first"), verdict("p9", "b", "a", 0, "human:first")])
+    assert pair in agreement(bring).rows
+
+
 def test_a_table_is_of_one_prompt_set(bring):
     bring.verdicts(said("m", "base", [1, 1]), prompts="held_out")
     bring.verdicts(said("m", "base", [0, 0, 0]), prompts="other")
