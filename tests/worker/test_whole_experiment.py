@@ -100,7 +100,7 @@ def test_an_experiment_goes_from_its_file_to_the_table_and_judging_again_generat
     # Held out means held out: drawn once, and taken out of both trainings on the same data, with a count.
     assert f"{HELD_OUT} rows were taken out" in log(database, keys["dpo"])
     assert f"{HELD_OUT} rows were taken out" in log(database, keys["reward"])
-    answers = (settings.run_folder(keys["ask-sft"]) / "outputs" / "responses.jsonl").read_text().splitlines()
+    answers = (settings.run_folder(keys["ask-sft"]) / "outputs" / "responses.jsonl").read_bytes().splitlines()
     asked = {json.loads(line)["prompt"][0]["content"] for line in answers}
     assert len(asked) == HELD_OUT and asked < {each["prompt"] for each in preferences(80)}
 

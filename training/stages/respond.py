@@ -25,6 +25,7 @@ from training.data.prompt_sets import SetPrompt, load_prompts
 from training.device import choose_device
 from training.endpoint import Endpoint
 from training.errors import InputError, Stopped
+from training.failpoints import failpoint
 from training.files import disk_errors, sha256_of
 from training.hub import fetch_model
 from training.journal import Journal
@@ -98,7 +99,9 @@ class _Work:
 
     def keep(self, answers: Mapping[str, Mapping[str, Any]], *, made: bool = True) -> None:
         """Keep answers, and tell how far it is."""
+        failpoint("before_answers_kept")
         self.log.finish(answers)
+        failpoint("after_answers_kept")
         if made:
             self._tokens += sum(each["tokens"] or 0 for each in answers.values())
         else:
