@@ -7,12 +7,14 @@ from itertools import islice
 from typing import Any
 
 import orjson
+from sqlalchemy import select as core_select
 from sqlmodel import Session, col, select
 
 from app.errors import Invalid
-from app.models import Experiment, Prompt, Response, Run, Score, Verdict
+from app.models import Experiment, Prompt, Response, Run, Score
 from app.runs.inputs import find_run
 from app.winrates import sets
+from app.winrates.known import PROMPTS, VERDICTS
 from training.config import JudgeConfig, RespondConfig, parse_config
 from training.references import parse_reference
 
@@ -46,20 +48,12 @@ def responses(
 
 def verdicts(session: Session, experiment: Experiment, set_name: str) -> Iterator[dict[str, Any]]:
     """The data file of verdicts, as they were given."""
-    statement = select(Prompt.prompt_id, Verdict).join(Prompt, col(Prompt.id) == col(Verdict.prompt_key))
-    statement = statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
-    for prompt_id, verdict in session.exec(statement.order_by(col(Verdict.id)), execution_options=AT_ONCE):
-        row = {
-            "prompt_id": prompt_id,
-            "model_a": verdict.model_a,
-            "model_b": verdict.model_b,
-            "judge": verdict.judge,
-            "preference": verdict.preference,
-            "score_a": verdict.score_a,
-            "score_b": verdict.score_b,
-            "reason": verdict.reason or None,
-        }
-        yield {key: value for key, value in row.items() if value is not None}
+    said = VERDICTS.c
+    columns = (said.model_a, said.model_b, said.judge, said.preference, said.score_a, said.score_b, said.reason)
+    statement = core_select(PROMPTS.c.prompt_id, *columns).join(PROMPTS, PROMPTS.c.id == said.prompt_key)
+    statement = statement.where(PROMPTS.c.experiment_id == experiment.id, PROMPTS.c.set_name == set_name)
+    for row in session.execute(statement.order_by(said.id), execution_options=AT_ONCE).mappings():
+        yield {key: value for key, value in row.items() if value is not None and value != ""}
 
 
 def scores(session: Session, experiment: Experiment, set_name: str) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,7 @@ def _given(
     statement = statement.join(PROMPTS, PROMPTS.c.id == said.prompt_key).where(*of_set(experiment, set_name))
     rows = [
         (place[judge], prompt, models.setdefault(a, len(models)), models.setdefault(b, len(models)), preference)
-        for judge, prompt, a, b, preference in session.execute(statement.order_by(said.id))
+        for judge, prompt, a, b, preference in session.execute(statement.order_by(said.id)).all()
     ]
     judge_of, prompts, first, second, preference = zip(*rows, strict=True) if rows else ((),) * 5
     whole = (np.array(each, np.int64) for each in (judge_of, prompts, first, second))

@@ -91,7 +91,7 @@ def read_opinions(session: Session, experiment: Experiment, set_name: str, judge
     who = said.judge.startswith(f"{PEOPLE}:") if judge == PEOPLE else said.judge == judge
     statement = select(*columns).join(PROMPTS, PROMPTS.c.id == said.prompt_key)
     statement = statement.where(*of_set(experiment, set_name), who).order_by(said.id)
-    given = list(session.execute(statement))
+    given = session.execute(statement).all()
     scored = scores_by(session, experiment, set_name, judge)
     models = tuple(dict.fromkeys([*(name for row in given for name in (row[1], row[2])), *(row[1] for row in scored)]))
     place = {name: index for index, name in enumerate(models)}
@@ -120,7 +120,7 @@ def scores_by(session: Session, experiment: Experiment, set_name: str, judge: st
     statement = select(answer.prompt_key, answer.model, SCORES.c.score).join(SCORES, SCORES.c.response_id == answer.id)
     statement = statement.join(PROMPTS, PROMPTS.c.id == answer.prompt_key)
     statement = statement.where(*of_set(experiment, set_name), SCORES.c.judge == judge).order_by(answer.id)
-    return cast(list[tuple[int, str, float]], list(session.execute(statement)))
+    return cast(list[tuple[int, str, float]], session.execute(statement).all())
 
 
 def compared(scored: Sequence[tuple[int, str, float]], place: dict[str, int]) -> tuple[Array, ...]:
@@ -144,7 +144,7 @@ def read_answers(session: Session, experiment: Experiment, set_name: str, models
     statement = select(answer.prompt_key, answer.model, answer.characters, answer.empty, answer.ended)
     statement = statement.join(PROMPTS, PROMPTS.c.id == answer.prompt_key).where(*of_set(experiment, set_name))
     place = {name: index for index, name in enumerate(models)}
-    rows = [row for row in session.execute(statement) if row[1] in place]
+    rows = [row for row in session.execute(statement).all() if row[1] in place]
     keys, prompt = np.unique(np.array([row[0] for row in rows], np.int64), return_inverse=True)
     characters, empty, ended = (np.full((len(models), len(keys)), np.nan) for _ in range(3))
     for row, column in zip(rows, prompt, strict=True):
