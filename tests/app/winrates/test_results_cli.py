@@ -28,7 +28,7 @@ def here(database, tmp_path, monkeypatch):
 def arena(here):
     """An experiment of three models, 40 prompts, one judge and one person."""
     rows = [
-        answer(f"p{n}", model, "x" * (20 + 5 * k + n % 7), prompt="Why?", ended=(n + k) % 20 != 0)
+        answer(f"p{n}", model, "x" * (20 + k + n * (k + 2) % 7), prompt="Why?", ended=(n + k) % 20 != 0)
         for n in range(40)
         for k, model in enumerate(MODELS)
     ]
