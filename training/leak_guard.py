@@ -62,8 +62,7 @@ def without_held_out(
     assert wanted is not None
     journal.status("looking for held-out prompts in the data")
     held = Held(held_out.prompts)
-    leaks, suspects = _search(parts, held, wanted, journal)
-    leaks += _confirmed(suspects, held, wanted, run, run_dir, journal)
+    leaks = leaks_in(parts, held, run, run_dir, journal)
     by_part: dict[int, list[Leak]] = defaultdict(list)
     for leak in sorted(leaks, key=lambda leak: (leak.part, leak.row)):
         by_part[leak.part].append(leak)
@@ -79,6 +78,14 @@ def without_held_out(
             field="dataset",
         )
     return left
+
+
+def leaks_in(parts: Sequence[Part[R]], held: Held, run: RunFile, run_dir: RunDir, journal: Journal) -> list[Leak]:
+    """The rows that ask what is held out, in any order: what `without_held_out` takes out, or refuses."""
+    wanted = run.held_out
+    assert wanted is not None
+    leaks, suspects = _search(parts, held, wanted, journal)
+    return leaks + _confirmed(suspects, held, wanted, run, run_dir, journal)
 
 
 def _search(

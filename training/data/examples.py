@@ -61,6 +61,15 @@ class SetPrompt:
     reference: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A row of any kind that prompts are drawn from: its prompt, and all that it says. `kind`: as training.data.rows has it."""
+
+    kind: str
+    prompt: SetPrompt
+    row: Example | Pair
+
+
 def pair_flaw(pair: Pair) -> Flaw | None:
     """Why there is nothing to learn from a pair, or None where there is."""
     answers = pair.chosen, pair.rejected

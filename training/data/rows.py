@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from training.config import STAGES, TrainingConfig
-from training.data.examples import Example, Flaw, Message, Pair, SetPrompt, pair_flaw
+from training.data.examples import Example, Flaw, Message, Pair, SetPrompt, Source, pair_flaw
 from training.data.lines import RowError
 from training.data.normal import content_id
 from training.data.shapes import advice
@@ -79,6 +79,16 @@ def as_prompt(row: dict[str, Any]) -> SetPrompt:
     if not any(message["role"] == "user" and message["content"].strip() for message in messages):
         messages = []
     return SetPrompt(content_id(messages), messages)
+
+
+def as_source(row: dict[str, Any]) -> Source:
+    """A row that prompts are drawn from: its prompt as `as_prompt` has it, and all that it says. Raises RowError."""
+    prompt = as_prompt(row)
+    if "chosen" in row and "rejected" in row:
+        return Source("preference", prompt, as_pair(row))
+    if "messages" in row:
+        return Source("chat", prompt, as_example(row))
+    return Source("prompts", prompt, Example(messages=prompt.messages))
 
 
 def _plain(messages: list[Message]) -> list[Message]:

@@ -12,12 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import orjson
+
 from training.commits import Commits
-from training.data.examples import FLAWS, Example, Flaw, Pair, SetPrompt, pair_flaw
+from training.data.examples import FLAWS, Example, Flaw, Pair, SetPrompt, Source, pair_flaw
 from training.data.formats import check_kind, read_rows, scan
-from training.data.lines import RowError, data_files
+from training.data.lines import RowError, data_files, numbered_lines
 from training.data.normal import content_id
-from training.data.rows import as_example, as_pair, as_prompt
+from training.data.rows import as_example, as_pair, as_prompt, as_source
 from training.errors import DataError, InputError
 from training.hub import fetch_dataset
 from training.journal import Journal
@@ -28,7 +30,7 @@ from training.words import were
 
 NAMED_ROWS = 5  # of those that were left out for one reason
 
-T = TypeVar("T", Example, Pair, SetPrompt)
+T = TypeVar("T", Example, Pair, SetPrompt, Source)
 Numbered = Iterable[tuple[int, T]]
 
 
@@ -93,6 +95,23 @@ def load_prompt_rows(
     return joined(_load(form, [reference], inputs, journal, commits))
 
 
+def load_sources(
+    references: list[str], inputs: Mapping[str, ResolvedInput], journal: Journal, commits: Commits
+) -> list[Part[Source]]:
+    """All rows of these data sets of pairs, prompts or chats, in order, with their prompts. Raises as `load_examples` does."""
+    form = _Form("augment", "rows", as_source, _all, "to draw prompts from")
+    return _load(form, references, inputs, journal, commits)
+
+
+def raw_rows(part: Part[Any], journal: Journal, commits: Commits) -> Iterator[tuple[int, bytes]]:
+    """A part's rows again, as they stand, one JSON object each; with those behind its last. Raises HubError, DataError."""
+    if part.path is not None:
+        yield from numbered_lines(part.path)
+        return
+    for number, row in enumerate(fetch_dataset(parse_reference(part.reference), journal, commits), 1):
+        yield number, orjson.dumps(row, default=str)
+
+
 def joined(parts: Iterable[Part[T]]) -> list[T]:
     """The rows of all parts, in order."""
     return [row for part in parts for row in part.rows]
@@ -130,7 +149,7 @@ def _part(
     return part
 
 
-def _all(name: str, numbered: Numbered[Example], journal: Journal) -> Numbered[Example]:
+def _all(name: str, numbered: Numbered[T], journal: Journal) -> Numbered[T]:
     return numbered
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from training.batches import MicroBatch
 from training.commits import Commits
-from training.config import JudgeConfig
+from training.config import JudgingConfig
 from training.device import Device, choose_device, fitting_micro_batch
 from training.endpoint import Endpoint
 from training.errors import InputError, ModelError
@@ -36,21 +36,26 @@ NEMOTRON_TOKENS = 4096  # that it reads, as its card says
 
 
 def open_judge(
-    config: JudgeConfig, run: RunFile, run_dir: RunDir, answers: Answers, twice: Collection[str], journal: Journal
-) -> Judge:
-    """The judge, its model loaded or its endpoint known. `twice`: prompts that it judges again. Raises TrainingError."""
+    config: JudgingConfig, run: RunFile, run_dir: RunDir, answers: Answers, twice: Collection[str], journal: Journal,
+    baseline: str = "",
+) -> Judge:  # fmt: skip
+    """The judge, its model loaded or its endpoint known. Raises TrainingError.
+
+    `twice`: prompts that it judges again. `baseline`: whom a judge of pairs compares the others with; empty: each with
+    each.
+    """
     if config.way == "checker":
         return Checker(answers, config.check, config.judge_name)
     if config.way == "pairwise":
         instructions = _instructions(config, run)
         endpoint = _endpoint(config, run, journal)
-        return PairwiseJudge(answers, endpoint, instructions, config.baseline, twice, config.judge_name)
+        return PairwiseJudge(answers, endpoint, instructions, baseline, twice, config.judge_name)
     if parse_reference(config.judge).kind == "api":
         return RewardEndpoint(answers, _endpoint(config, run, journal), twice, config.judge_name)
     return _model_judge(config, run, run_dir, answers, twice, journal)
 
 
-def _instructions(config: JudgeConfig, run: RunFile) -> Instructions:
+def _instructions(config: JudgingConfig, run: RunFile) -> Instructions:
     if config.instructions is None:
         return own_instructions()
     found = run.inputs.get(config.instructions)
@@ -59,7 +64,7 @@ def _instructions(config: JudgeConfig, run: RunFile) -> Instructions:
     return read_instructions(Path(found.path))
 
 
-def _endpoint(config: JudgeConfig, run: RunFile, journal: Journal) -> Endpoint:
+def _endpoint(config: JudgingConfig, run: RunFile, journal: Journal) -> Endpoint:
     reference, found = parse_reference(config.judge), run.inputs.get(config.judge)
     if found is None or found.url is None:
         name = reference.name.partition("/")[0]
@@ -73,7 +78,7 @@ def _endpoint(config: JudgeConfig, run: RunFile, journal: Journal) -> Endpoint:
 
 
 def _model_judge(
-    config: JudgeConfig, run: RunFile, run_dir: RunDir, answers: Answers, twice: Collection[str], journal: Journal
+    config: JudgingConfig, run: RunFile, run_dir: RunDir, answers: Answers, twice: Collection[str], journal: Journal
 ) -> ModelJudge:
     classifies = config.way == "reward"
     ends = SCORING if classifies else CAUSAL
@@ -103,7 +108,7 @@ def _model_judge(
     return ModelJudge(answers, twice, config.judge_name, made, score, limit, identity, journal, config.seed)
 
 
-def _folder(config: JudgeConfig, run: RunFile, run_dir: RunDir, journal: Journal, ends: tuple[str, ...]) -> Path:
+def _folder(config: JudgingConfig, run: RunFile, run_dir: RunDir, journal: Journal, ends: tuple[str, ...]) -> Path:
     reference = parse_reference(config.judge)
     if reference.kind == "hf":
         return fetch_model(reference, journal, Commits(run_dir.commits), ends)
@@ -133,14 +138,14 @@ def _load(folder: Path, found: ResolvedInput | None, classifies: bool, device: D
     return model.to(device=device.torch, dtype=half).eval()
 
 
-def _is_ours(config: JudgeConfig, folder: Path) -> bool:
+def _is_ours(config: JudgingConfig, folder: Path) -> bool:
     """Whether Preflab trained it: then a score stands at the end of the answer's turn, not behind it."""
     card = folder / "README.md"
     said = card.is_file() and "tags: [preflab, reward]" in card.read_text("utf-8", "replace")
     return said or parse_reference(config.judge).kind == "run"
 
 
-def _limit(config: JudgeConfig, model: Any, parameters: int, device: Device) -> MicroBatch:
+def _limit(config: JudgingConfig, model: Any, parameters: int, device: Device) -> MicroBatch:
     if config.micro_batch_size is not None:
         return MicroBatch(examples=config.micro_batch_size)
     shape = model.config.get_text_config()
@@ -149,7 +154,7 @@ def _limit(config: JudgeConfig, model: Any, parameters: int, device: Device) -> 
     return fitting_micro_batch(device, layers, hidden, wide, parameters, trained=0, checkpointing=True)
 
 
-def _identity(config: JudgeConfig, folder: Path, run: RunFile) -> str:
+def _identity(config: JudgingConfig, folder: Path, run: RunFile) -> str:
     """Which model it is: of the Hub, the commit; else the hash of its files."""
     if parse_reference(config.judge).kind == "hf":
         return f"{config.judge} {folder.name}"

@@ -45,7 +45,7 @@ def run(config: JudgeConfig, run: RunFile, run_dir: RunDir, journal: Journal, st
     twice = judged_twice(answers, noise, config.seed)
 
     # 2. The judge.
-    judge = open_judge(config, run, run_dir, answers, twice, journal)
+    judge = open_judge(config, run, run_dir, answers, twice, journal, config.baseline)
     if stop():  # not before: until here a signal ends the process, also in the midst of a download
         raise Stopped
     _introduce(config, answers, twice, journal)
