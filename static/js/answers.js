@@ -15,8 +15,10 @@ filters?.addEventListener("change", () => {
 
 for (const panes of document.querySelectorAll(".panes[data-long]")) {
   const button = Object.assign(document.createElement("button"), { type: "button", className: "link unfold" });
+  const texts = [...panes.querySelectorAll(".answer-text")];
   const fold = (folded) => {
     panes.toggleAttribute("data-folded", folded);
+    for (const text of texts) text.classList.toggle("faded", text.scrollHeight > text.clientHeight + 1);
     button.textContent = folded ? "Show all of it" : "Fold";
     button.setAttribute("aria-expanded", String(!folded));
   };
@@ -26,6 +28,7 @@ for (const panes of document.querySelectorAll(".panes[data-long]")) {
   });
   panes.after(button);
   fold(true);
+  button.hidden = !texts.some((text) => text.classList.contains("faded")); // on a wide window even this may fit
 }
 
 // ---- from prompt to prompt

@@ -6,6 +6,8 @@ import { run as doVerb } from "./verbs.js";
 import { count, duration, metric, short, showTimes } from "./words.js";
 
 const MARKS = { running: "●", queued: "○", waiting: "◌", finished: "✓", failed: "✕", stopped: "■", skipped: "–" };
+const ALIVE = ["running", "queued", "waiting"];
+const SETTLED = 2000; // milliseconds after which a new stream has spoken of every run that is alive
 const rows = () => document.getElementById("rows");
 const filters = document.getElementById("filters");
 
@@ -61,7 +63,19 @@ async function refresh() {
   tell();
 }
 
-const known = new Set();
+const known = new Set(); // runs that the stream has spoken of
+
+// Anything may have happened: what the page was drawn with is looked at again.
+function lookAgain() {
+  refreshSoon();
+  document.dispatchEvent(new CustomEvent("runs", { detail: null }));
+}
+
+// A run that ended after the page was drawn and before the stream began is in neither.
+function lookForMissed() {
+  const alive = [...document.querySelectorAll("#rows tr")].filter((row) => ALIVE.includes(row.dataset.state));
+  if (alive.some((row) => !known.has(Number(row.dataset.run)))) lookAgain();
+}
 
 new ListStream((runs) => {
   const page = new URLSearchParams(location.search).get("page");
@@ -72,10 +86,7 @@ new ListStream((runs) => {
     known.add(run.id);
   }
   document.dispatchEvent(new CustomEvent("runs", { detail: runs })); // for what else stands on the page
-}, () => {
-  refreshSoon();
-  document.dispatchEvent(new CustomEvent("runs", { detail: null }));
-});
+}, (first) => (first ? setTimeout(lookForMissed, SETTLED) : lookAgain()));
 setInterval(() => showTimes(), 1000);
 
 // ---- filters

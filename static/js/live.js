@@ -111,13 +111,13 @@ export class RunStream extends Stream {
   }
 }
 
-// The rows of the runs that are alive. After a gap the page must look at all its rows again: `onConnect`.
+// The rows of the runs that are alive. After a gap the page must look at all its rows again: `onConnect(first)`.
 export class ListStream extends Stream {
-  constructor(onRuns, onReconnect) {
+  constructor(onRuns, onConnect) {
     super(({ runs }) => onRuns(runs));
     let first = true;
     this.onConnect = () => {
-      if (!first) onReconnect();
+      onConnect(first);
       first = false;
     };
     this.open();

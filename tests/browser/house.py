@@ -144,6 +144,7 @@ class Hand:
         self.directory = RunDir(house.settings.run_folder(run_id))
         self.directory.create()
         self.journal = Journal(self.directory.journal, attempt)
+        self.open = True
 
     def steps(self, first: int, last: int, total: int) -> None:
         """Metrics of some steps, as the trainer writes them."""
@@ -166,6 +167,7 @@ class Hand:
 
     def end(self, arrow: states.Arrow, error: dict[str, object] | None = None) -> None:
         """Ship the rest, and end the attempt."""
+        self.open = False
         self.journal.close()
         self.ship()
         with self.house.database.write() as session:
