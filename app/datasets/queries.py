@@ -67,8 +67,17 @@ def first_rows(settings: Settings, dataset: Dataset, count: int = 20) -> list[di
     return rows
 
 
-TRAINED_BY = {kind: stage for stage, config in reversed(STAGES.items()) for kind in config.takes}
-"""The first stage that trains on a kind of data."""
+USED_BY = {kind: stage for stage, config in reversed(STAGES.items()) for kind in config.takes}
+"""The first stage that uses a kind of data."""
+
+
+def launch_link(dataset: Dataset) -> dict[str, str] | None:
+    """Where to launch the first stage that uses a data set, and what that does to it; None where none does."""
+    stage = USED_BY.get(dataset.kind)
+    if stage is None:
+        return None
+    field, verb = ("prompts", "answer them") if stage == "respond" else ("dataset", "train on it")
+    return {"address": f"/runs/new?stage={stage}&{field}=data:{dataset.name}@{dataset.version}", "verb": verb}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def delete_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
 def list_page(request: Request) -> Response:
     with database(request).read() as session:
         found = queries.all_versions(session)
-    return page(request, "datasets/list.html", datasets=found, trained_by=queries.TRAINED_BY)
+    return page(request, "datasets/list.html", datasets=[(each, queries.launch_link(each)) for each in found])
 
 
 @pages.get("/datasets/{name}")
@@ -85,7 +85,7 @@ def _page(request: Request, name: str, version: int | None) -> Response:
         request,
         "datasets/show.html",
         dataset=found,
-        trained_by=queries.TRAINED_BY.get(found.kind, ""),
+        link=queries.launch_link(found),
         flaws=in_words(flaws_of(found.facts)),
         versions=versions,
         users=users,

@@ -72,14 +72,16 @@ def _number(text: str) -> int | None:
 
 @pages.get("/runs/new")
 def launch_page(
-    request: Request, stage: str = "sft", preset: str = "", dataset: str = "", model: str = "", experiment: str = ""
-) -> Response:
+    request: Request, stage: str = "sft", preset: str = "", dataset: str = "", model: str = "", prompts: str = "",
+    experiment: str = "",
+) -> Response:  # fmt: skip
     """The form, empty, or with what a preset or another run (`from`) has."""
+    named = (("dataset", dataset), ("model", model), ("prompts", prompts))
     clone = request.query_params.get("from", "")
     with database(request).read() as session:
         draft = _start(session, stage, preset, clone)
         draft = replace(draft, experiment=experiment or draft.experiment)
-        given = {**draft.content, **{key: text for key, text in (("dataset", dataset), ("model", model)) if text}}
+        given = {**draft.content, **{key: text for key, text in named if text}}
         kind = _stage(draft.stage)
         owner = experiments.by_name(session, draft.experiment)
         name = experiments.free_name(session, owner, draft.stage) if owner else f"{draft.stage}-1"

@@ -272,16 +272,17 @@ def test_flaws_of_pairs_are_told_by_every_face(browser, put, tmp_path):
     assert done.code == 0 and done.out == "data:again@1: 4 rows, preference.\n" and sentence in done.err
 
 
-def test_a_data_set_leads_to_the_stage_that_trains_on_it(browser, put):
+def test_a_data_set_leads_to_the_stage_that_uses_it(browser, put):
     put(CHAT, name="chats")
     put(PAIR, name="prefs")
     put(b'{"prompt_id": "1", "prompt": "Hi"}\n', name="prompts")
     page = browser.get("/datasets", headers={"Accept": "text/html"}).text
-    assert sorted(re.findall(r"/runs/new\?stage=(\w+)&amp;dataset=data:(\w+)@1", page)) == [
-        ("dpo", "prefs"),
-        ("sft", "chats"),
+    assert sorted(re.findall(r"/runs/new\?stage=(\w+)&amp;(\w+)=data:(\w+)@1", page)) == [
+        ("dpo", "dataset", "prefs"),
+        ("respond", "prompts", "prompts"),
+        ("sft", "dataset", "chats"),
     ]
-    assert "/runs/new?" not in browser.get("/datasets/prompts", headers={"Accept": "text/html"}).text
+    assert ">Answer them</a>" in browser.get("/datasets/prompts", headers={"Accept": "text/html"}).text
 
 
 def test_a_data_set_whose_file_is_gone_says_where_it_belongs(put, browser, settings):

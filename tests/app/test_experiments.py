@@ -148,4 +148,5 @@ def test_every_example_of_the_documentation_is_a_valid_experiment():
     assert [[run.config.stage for run in spec.plan(spec.parse_yaml(text))] for text in files] == [
         ["sft", "sft"],
         ["sft", "dpo", "reward"],
+        ["sft", "respond", "dpo", "reward", "respond", "respond", "judge"],
     ]
