@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from app.models import Experiment, Run
+from app.models import Experiment, Prompt, Response, Run
 from app.runs import states
-from app.runs.inputs import no_endpoint
+from app.runs.inputs import no_endpoint, pin
 from app.runs.place import Place, existing
 from training.config import InvalidConfig, JudgingConfig, RespondConfig, StageConfig, parse_config
 from training.errors import InputError
@@ -30,9 +30,11 @@ def check_asked(place: Place, reference: Reference, name: str, config: StageConf
 
 
 def taken_names(session: Session, experiment: Experiment | None, config: RespondConfig) -> dict[str, str]:
-    """An error where another run's answers to the same prompts are called the same: they would replace each other."""
+    """An error where other answers to the same prompts, of a run or an import, are called the same: these would
+    replace them."""
     if experiment is None or experiment.id is None:
         return {}
+    prompts, names = pin(session, config.prompts), config.answerers().keys()  # as a launched run names them
     statement = select(Run).where(Run.experiment_id == experiment.id, Run.stage == "respond")
     for run in session.exec(statement.where(col(Run.state).not_in([states.FAILED, states.STOPPED]))):
         try:
@@ -40,10 +42,15 @@ def taken_names(session: Session, experiment: Experiment | None, config: Respond
         except InvalidConfig:
             continue
         assert isinstance(other, RespondConfig)
-        both = config.answerers().keys() & other.answerers().keys()
-        if both and other.prompts == config.prompts:
-            name = min(both)
-            return {
-                "shown_as": f"The answers of “{run.name}” to these prompts are called “{name}” already: choose another name."
-            }
-    return {}
+        both = names & other.answerers().keys()
+        if both and other.prompts == prompts:
+            return _taken(f"The answers of “{run.name}”", min(both))
+    imported = select(Response.model).join(Prompt, col(Prompt.id) == col(Response.prompt_key))
+    imported = imported.where(Prompt.experiment_id == experiment.id, Prompt.set_name == prompts)
+    imported = imported.where(col(Response.run_id).is_(None), col(Response.model).in_(names))
+    found = session.exec(imported.order_by(Response.model).limit(1)).first()
+    return {} if found is None else _taken("Imported answers", found)
+
+
+def _taken(whose: str, name: str) -> dict[str, str]:
+    return {"shown_as": f"{whose} to these prompts are called “{name}” already: choose another name."}

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
+from app.datasets import service as datasets
 from app.errors import Invalid
 from app.experiments import service as experiments
 from app.experiments import spec
 from app.models import Prompt, Response, Score, Verdict
 from app.runs import lease, service, states
 from app.winrates import tables
+from app.winrates.imports import import_responses
 from tests.worker.helpers import claim, row, scripted
+from training.config import parse_config
 from training.rundir import RunDir
 from worker.devices import CPU
 from worker.launcher import Attempt
@@ -235,13 +238,44 @@ def test_only_the_keys_of_its_own_endpoints_are_in_a_trainers_environment(any_da
 
 def test_two_runs_may_not_call_their_answers_the_same(any_database, answering):
     settings, _ = answering
-    config = spec.parse_spec(
-        {"name": "again", "runs": {"a": {"stage": "respond", "model": "api:local/one", "prompts": "data:x"},
-                                   "b": {"stage": "respond", "model": "api:local/one", "prompts": "data:x"}}}
-    )  # fmt: skip
+    ask = {"stage": "respond", "model": "api:local/one", "prompts": f"path:{settings.home}/prompts.jsonl"}
+    config = spec.parse_spec({"name": "again", "runs": {"a": ask, "b": ask}})
     with any_database.write() as session, pytest.raises(Invalid) as caught:
         experiments.launch(session, settings, config)
-    assert "b.shown_as" in caught.value.fields or "a.prompts" in caught.value.fields
+    assert list(caught.value.fields) == ["b.shown_as"]
+    assert "The answers of “a” to these prompts are called “one” already" in caught.value.fields["b.shown_as"]
+
+
+def test_answers_to_the_same_version_of_a_data_set_may_not_be_called_the_same(any_database, answering):
+    settings, _ = answering
+    file = settings.home / "prompts.jsonl"
+    datasets.import_file(any_database, settings, file, "asked")
+    config = parse_config({"stage": "respond", "model": "api:local/one", "prompts": "data:asked"})
+    with any_database.write() as session:
+        experiments.launch_one(session, settings, config, experiment="again", name="a")
+    with any_database.write() as session, pytest.raises(Invalid) as caught:
+        experiments.launch_one(session, settings, config, experiment="again", name="b")
+    assert list(caught.value.fields) == ["shown_as"]
+    file.write_text(file.read_text() + json.dumps({"prompt_id": "9", "prompt": "What is 9?"}) + "\n")
+    datasets.import_file(any_database, settings, file, "asked")  # its second version is another set
+    with any_database.write() as session:
+        experiments.launch_one(session, settings, config, experiment="again", name="b")
+
+
+def test_a_run_may_not_be_called_as_imported_answers_are(any_database, answering, tmp_path):
+    settings, _ = answering
+    file = tmp_path / "answers.jsonl"
+    file.write_text(json.dumps({"prompt_id": "0", "model": "one", "response": "Imported."}) + "\n")
+    prompts = f"path:{settings.home}/prompts.jsonl"
+    import_responses(any_database, file, "again", prompts)
+    ask = {"stage": "respond", "model": "api:local/one", "prompts": prompts}
+    with any_database.write() as session, pytest.raises(Invalid) as caught:
+        experiments.launch_one(session, settings, parse_config(ask), experiment="again")
+    assert caught.value.fields == {
+        "shown_as": "Imported answers to these prompts are called “one” already: choose another name."
+    }
+    with any_database.write() as session:
+        experiments.launch_one(session, settings, parse_config({**ask, "shown_as": "another"}), experiment="again")
 
 
 def test_arrow_K_of_a_run_that_was_stopped_meanwhile_takes_nothing_in(any_database, answering):
