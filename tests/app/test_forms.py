@@ -17,6 +17,7 @@ MINIMAL = {"model": "new:tiny", "dataset": "data:chats"}
 LEAST: dict[str, dict[str, str]] = {
     "respond": {"model": "run:sft"},
     "judge": {"judge": "run:reward"},
+    "augment": {"model": "run:sft", "dataset": "data:pairs", "judge": "run:reward"},
 }  # others: MINIMAL
 
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from training.config import GROUPS, STAGES, InvalidConfig, SftConfig, parse_config
 
 DATASETS = (
-    "hf:<owner>/<name>[@<revision>][?config=..&split=..&rows=..], run:<name>[?checkpoint=best|last|<step>], "
-    "data:<name>[@<version>], path:<file or folder>[?rows=..]."
+    "hf:<owner>/<name>[@<revision>][?config=..&split=..&rows=..], run:<name>[?checkpoint=best|last|<step>]"
+    "[?part=pairs|remaining], data:<name>[@<version>], path:<file or folder>[?rows=..]."
 )
 LEAST = {"stage": "sft", "model": "hf:Qwen/Qwen2.5-0.5B", "dataset": "data:chats"}
-OF_STAGE = {"respond": {"model": "run:sft"}, "judge": {"judge": "run:reward"}}
+AUGMENT = {"model": "run:sft", "dataset": "data:pairs", "judge": "run:reward", "new_prompts": 0}
+OF_STAGE = {"respond": {"model": "run:sft"}, "judge": {"judge": "run:reward"}, "augment": AUGMENT}
 
 
 def wrong(**changes):
@@ -99,6 +100,16 @@ def test_parsing_anything_gives_a_config_or_names_the_fields(changes):
     except InvalidConfig as error:
         assert error.fields
         assert all(sentence.strip() for sentence in error.fields.values())
+
+
+def test_the_checker_judges_answers_to_prompts_of_the_data_alone():
+    content = {"stage": "augment", **AUGMENT, "judge": "checker"}
+    assert parse_config(content).way == "checker"
+    for more in ({"new_prompts": 1}, {"new_prompts": None}):
+        wrong_ = {key: value for key, value in {**content, **more}.items() if value is not None}
+        with pytest.raises(InvalidConfig) as caught:
+            parse_config(wrong_)
+        assert "no reference for the checker" in caught.value.fields["new_prompts"]
 
 
 def test_answers_of_several_checkpoints_are_told_apart_by_name():

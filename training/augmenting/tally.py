@@ -107,7 +107,7 @@ def _similarities(values: Iterable[float | None], threshold: float) -> dict[str,
 def in_words(sifted: Sequence[Sifted], thresholds: Thresholds) -> list[str]:
     """The funnel in sentences: what was kept, then what each filter took."""
     kept = sum(each.reason is None for each in sifted)
-    said = [f"{kept:,} of {len(sifted):,} prompts give a pair."]
+    said = [f"{kept:,} of {len(sifted):,} prompts {'gives' if kept == 1 else 'give'} a pair."]
     said += [f"Dropped: {_taken(reason, count, thresholds)}." for reason, count in by_reason(sifted).items() if count]
     return said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from training.config.fields import AnsweringReference, DatasetReference, FileReference, one_or_several, setting
 from training.config.judging import JudgingConfig
@@ -31,7 +31,7 @@ class AugmentConfig(JudgingConfig):
         help="So many of the data's prompts are drawn at random, to write new ones from.",
     )  # fmt: skip
     new_prompts: int = setting(
-        1, title="New prompts", unit="of each drawn", group="Synthesis", ge=0, le=64, right="1",
+        1, title="New prompts", unit="of each drawn", group="Synthesis", ge=0, le=64, right="1", validate_default=True,
         help="How many prompts are written from each that was drawn. 0: those drawn are answered anew.",
     )  # fmt: skip
     candidates: int = setting(
@@ -52,16 +52,19 @@ class AugmentConfig(JudgingConfig):
     )  # fmt: skip
     writing: FileReference | None = setting(
         None, title="Writing instructions", group="Synthesis", rare=True, right="path:my-writer.txt",
-        help="A text file that asks for a new prompt, with {prompt} in it. Empty: Preflab's own.",
+        help="A text file that asks for a new prompt, with {prompt} in it. With {new_prompt} behind that it is a text that "
+        "the model goes on with there: for one that follows no instructions. Empty: Preflab's own.",
     )  # fmt: skip
 
     max_repetition: float = setting(
         0.5, title="Most repetition", group="Filters", ge=0, le=1, rare=True, right="0.5",
-        help="Share of an answer's four-word runs that it has said before; what repeats itself more is dropped. 1: none is.",
+        help="Share of an answer's four-word runs that it has said before, from 0 to 1. A pair is dropped where one of its "
+        "two answers has more.",
     )  # fmt: skip
     same_script: bool = setting(
         True, title="Same script", group="Filters", rare=True,
-        help="Answers in another script (Latin, Cyrillic, Han, ...) than their prompt are dropped, unless it asks for one.",
+        help="A pair is dropped where one of its answers is in another script (Latin, Cyrillic, Han, ...) than its prompt, "
+        "unless the prompt asks for one.",
     )  # fmt: skip
     max_leak_similarity: float = setting(
         0.9, title="Leaked from", group="Filters", gt=0, le=1, right="0.9",
@@ -79,6 +82,16 @@ class AugmentConfig(JudgingConfig):
         0.0, title="Least margin", group="Filters", ge=0, le=1e6, right="0.5",
         help="Pairs whose two scores lie closer together are dropped. Equal scores always are.",
     )  # fmt: skip
+
+    @field_validator("new_prompts")
+    @classmethod
+    def _has_references(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("judge") == "checker":
+            raise ValueError(
+                "A new prompt has no reference for the checker: set New prompts to 0, which answers those drawn anew, or "
+                "take another judge."
+            )
+        return value
 
     def references(self) -> list[tuple[str, str]]:
         files = [(name, text) for name in ("instructions", "writing") if (text := getattr(self, name))]

@@ -256,7 +256,7 @@ def test_a_histogram_counts_into_fiftieths_and_what_lies_below_zero_into_the_fir
 def test_the_funnel_in_words_names_thresholds() -> None:
     said_ = in_words(sift([prompt(), prompt(data_similarity=0.97), prompt(data_similarity=0.99)], USUAL), USUAL)
     assert said_ == [
-        "1 of 3 prompts give a pair.",
+        "1 of 3 prompts gives a pair.",
         "Dropped: 2 near-duplicates of the data's prompts or of earlier new ones (max_prompt_similarity 0.95).",
     ]
 
