@@ -9,9 +9,8 @@ from typing import Any
 
 from training.data.examples import Message
 from training.data.lines import RowError
-from training.data.rows import as_prompt_messages
+from training.data.rows import as_prompt_messages, checked_name
 
-MOST_NAME = 200  # characters of a prompt's id, a model's or a judge's name
 MOST_ANSWER = 1_000_000  # characters of one answer
 JUDGES = ("reward:", "llm:", "human:")
 
@@ -124,14 +123,7 @@ def _name(row: dict[str, Any], name: str) -> str:
 @lru_cache(maxsize=10_000)
 def _checked(text: str, name: str) -> str:
     """A name, checked once, and the same object in every row: a file has millions of rows, and few names."""
-    if len(text) > MOST_NAME:
-        raise RowError(f"“{name}” has {len(text):,} characters; {MOST_NAME} are the most.", "Shorten it.")
-    text = text.strip()
-    if not text:
-        raise RowError(f"“{name}” is empty.", "Give it a name.")
-    if not text.isprintable():
-        raise RowError(f"“{name}” holds a line break or another control character.", "Leave it out.")
-    return text
+    return checked_name(text, name)
 
 
 def _prompt_id(row: dict[str, Any]) -> str:

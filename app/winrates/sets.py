@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from app.errors import Invalid, NotFound
 from app.models import Experiment, Prompt, Response, Score, Verdict
-from app.winrates.rows import MOST_NAME
+from training.data.rows import MOST_NAME
 
 HELD_OUT = "held_out"
 IMPORTED = "imported"

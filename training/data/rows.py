@@ -23,6 +23,7 @@ from training.data.shapes import advice
 Kind = Literal["text", "chat", "preference", "prompts"]
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})
+MOST_NAME = 200  # characters of a prompt's id, of a category, a model's or a judge's name
 NOUNS: dict[Kind, str] = {"chat": "chats", "text": "texts", "preference": "preferences", "prompts": "prompts"}
 FORMS: dict[Kind, str] = {
     "text": '{"text": "..."}',
@@ -71,7 +72,8 @@ def as_prompt(row: dict[str, Any]) -> SetPrompt:
         raise RowError(*wrong_kind("the row is one of the", checked.kind, "respond"))
     messages = _plain(checked.chats[0])
     if checked.kind == "prompts":
-        return SetPrompt(str(row["prompt_id"]), messages, row.get("category"), row.get("reference"))
+        category = checked_name(row["category"], "category") if row.get("category") else None
+        return SetPrompt(_prompt_id(row), messages, category, row.get("reference"))
     if checked.kind == "chat":
         messages = messages[: [message["role"] for message in messages].index("assistant")]
     elif checked.flaw == "prompts differ":
@@ -239,17 +241,37 @@ def _same_turn(one: Message, other: Message) -> bool:
 
 
 def _check_prompt(row: dict[str, Any]) -> Row:
-    if type(row["prompt_id"]) not in (str, int):
-        raise RowError(f"“prompt_id” is {_type_name(row['prompt_id'])}, not a text.", "Give each prompt a short name.")
+    _prompt_id(row)
     for name in ("category", "reference"):
         if row.get(name) is not None:
             _check_text(row[name], name)
+    if row.get("category"):
+        checked_name(row["category"], "category")
     messages = _as_messages(row["prompt"], "prompt", "user")
     if messages[-1]["role"] == "assistant":
         raise RowError("“prompt” ends with an assistant turn.", "A prompt ends where the model is to answer.")
     if not messages[-1]["content"].strip():
         raise RowError("“prompt” is empty.", "Write the prompt, or leave the row out.")
     return Row("prompts", chats=(messages,))
+
+
+def _prompt_id(row: dict[str, Any]) -> str:
+    value = row["prompt_id"]
+    if type(value) not in (str, int):
+        raise RowError(f"“prompt_id” is {_type_name(value)}, not a text.", "Give each prompt a short name.")
+    return checked_name(_check_text(str(value), "prompt_id"), "prompt_id")
+
+
+def checked_name(text: str, name: str) -> str:
+    """A name that stands in tables, without spaces around it. `name`: of the field. Raises RowError."""
+    if len(text) > MOST_NAME:
+        raise RowError(f"“{name}” has {len(text):,} characters; {MOST_NAME} are the most.", "Shorten it.")
+    text = text.strip()
+    if not text:
+        raise RowError(f"“{name}” is empty.", "Give it a name.")
+    if not text.isprintable():
+        raise RowError(f"“{name}” holds a line break or another control character.", "Leave it out.")
+    return text
 
 
 def as_prompt_messages(value: Any) -> list[Message]:

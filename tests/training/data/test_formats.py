@@ -310,6 +310,12 @@ ROWS: dict[str, tuple[Any, str]] = {
     "preference that ends with the user": ({"chosen": [USER, USER], "rejected": [USER, ANSWER]}, "“chosen” does not answer"),
     "prompt that is answered": ({"prompt_id": "a", "prompt": [USER, ANSWER]}, "“prompt” ends with an assistant turn"),
     "empty prompt": ({"prompt_id": "a", "prompt": " "}, "“prompt” is empty"),
+    "id without a letter": ({"prompt_id": " ", "prompt": "Hi"}, "“prompt_id” is empty"),
+    "id too long": ({"prompt_id": "x" * 201, "prompt": "Hi"}, "“prompt_id” has 201 characters; 200 are the most"),
+    "id of two lines": ({"prompt_id": "a\nb", "prompt": "Hi"}, "“prompt_id” holds a line break"),
+    "id with a NUL": ({"prompt_id": "a\0", "prompt": "Hi"}, "“prompt_id” holds a NUL character"),
+    "category too long": ({"prompt_id": "a", "prompt": "Hi", "category": "x" * 201}, "“category” has 201 characters"),
+    "category of two lines": ({"prompt_id": "a", "prompt": "Hi", "category": "a\nb"}, "“category” holds a line break"),
 }  # fmt: skip
 
 

@@ -67,6 +67,15 @@ def test_an_id_that_is_given_twice_is_refused_with_both_rows(tmp_path: Path) -> 
         load(tmp_path, "path:set", path)
 
 
+def test_spaces_around_an_id_make_no_other_prompt_and_an_empty_category_is_none(tmp_path: Path) -> None:
+    """As rows of answers are read: two prompts whose answers would be one are refused before anything is answered."""
+    path = write(tmp_path / "set.jsonl", {"prompt_id": " x", "prompt": "One?", "category": ""})
+    assert load(tmp_path, "data:set@1", path) == [SetPrompt("x", [asked("One?")])]
+    path = write(tmp_path / "set.jsonl", {"prompt_id": "x", "prompt": "One?"}, {"prompt_id": "x ", "prompt": "Two?"})
+    with pytest.raises(DataError, match="the prompt_id “x” was given before"):
+        load(tmp_path, "path:set", path)
+
+
 def test_an_id_that_is_given_in_two_files_of_a_folder_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
