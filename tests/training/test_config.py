@@ -121,6 +121,14 @@ def test_answers_of_several_checkpoints_are_told_apart_by_name():
     assert behind.answerers() == {"teacher": "api:local/org/model:7b"}
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\0", "\x07"])
+def test_a_name_for_tables_that_no_table_could_hold_is_refused_before_anything_is_answered(name):
+    for content in ({"stage": "respond", "model": "run:dpo"}, {"stage": "judge", "judge": "checker"}):
+        with pytest.raises(InvalidConfig) as caught:
+            parse_config({**content, "shown_as": name})
+        assert "control character" in caught.value.fields["shown_as"]
+
+
 @pytest.mark.parametrize(
     ("judge", "way", "name"),
     [

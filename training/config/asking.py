@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from training.config.fields import StageConfig, setting
 
 
@@ -42,3 +44,10 @@ class AskingConfig(StageConfig):
         "auto", title="Precision", group="Machine", rare=True,
         help="Of the computation. auto: bf16 where it is faster.",
     )  # fmt: skip
+
+    @field_validator("shown_as")
+    @classmethod
+    def _on_one_line(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("A name holds no line break or other control character. Leave it out.")
+        return value
