@@ -82,7 +82,8 @@ def _answer(content: Any, clean: Clean) -> Reply:
         said = _message(content, b"", clean)
         raise AskAgain(f"it answered 200, but not with a chat completion in JSON{said}") from None
     counted = tokens if type(tokens) is int and tokens >= 0 else None
-    return Reply(words.encode("utf-8", "replace").decode(), reason not in CUT, counted)
+    text = words.encode("utf-8", "replace").decode().replace("\0", "")  # neither is in a data file, nor in a database
+    return Reply(text, reason not in CUT, counted)
 
 
 def _words(content: Any) -> str:

@@ -87,7 +87,7 @@ def test_without_a_key_none_is_sent() -> None:
         (completion([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), Reply("ab", True, 3)),
         ({"choices": [{"message": {"content": "bare"}}]}, Reply("bare", True, None)),
         ({"choices": [{"message": [{"role": "assistant", "content": "reward:-3.28125"}]}]}, Reply("reward:-3.28125", True)),
-        (completion("שלום <script> \x00 {x}"), Reply("שלום <script> \x00 {x}", True, 3)),
+        (completion("שלום <script> \x00 {x}"), Reply("שלום <script>  {x}", True, 3)),
     ],
 )  # fmt: skip
 def test_other_forms_of_an_answer_are_read(content: Any, reply: Reply) -> None:
