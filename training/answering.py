@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
 import torch
+from transformers import AutoModelForCausalLM
 
+from training.answer_cache import digest
+from training.answer_room import memory_for_answers, row_bytes
 from training.config import RespondConfig
-from training.data.encoding import chat_template
+from training.data.chat import ChatTemplate
+from training.data.encoding import chat_template, plain_backend
 from training.data.examples import SetPrompt
 from training.data.lines import RowError
-from training.device import Device, is_out_of_memory
+from training.device import Device, choose_device, is_out_of_memory
 from training.endpoint import Endpoint, Request
 from training.errors import InputError, OutOfMemory, Stopped
-from training.generate import Way, find_way, generate
+from training.files import sha256_of
+from training.generate import Answer, find_way, generate, set_ends
 from training.journal import Journal
+from training.loading import Loaded, check_vocabulary, load_pretrained, take_weights
+from training.model_files import ModelFacts
+from training.rundir import ResolvedInput
 from training.sampling import Sampling
 from training.throttle import Throttle
+from training.tokenizer import load_tokenizer
+from training.words import were
 
 Begin = Callable[[Sequence[str]], None]
 Stop = Callable[[], bool]
+GoOn = Callable[[int], None]  # told again and again how many of the answers in the making have ended
 Result = dict[str, Any]  # {"response", "ended", "tokens"}
 
 MOST_ROWS = {"cpu": 32, "cuda": 256}  # answers at once: more bring little, and are more to make again after a kill
@@ -33,77 +42,143 @@ SECONDS = 0.5  # between two looks at the wish to stop
 
 
 class Answerer(Protocol):
-    """One model, ready to answer."""
+    """One model that answers.
 
-    facts: Mapping[str, Any]  # what its answers depend on beside the prompt
+    `facts`: what its answers depend on beside the prompt; `where`: on what device and in what precision, which they
+    depend on in their last bits. Both are JSON.
+    """
+
+    facts: Mapping[str, Any]
+    where: Mapping[str, Any]
+
+    def open(self) -> None:
+        """Make ready to answer. Raises TrainingError."""
+
+    def close(self) -> None:
+        """Give back what was taken."""
 
     def do(
-        self, prompts: Mapping[str, SetPrompt], left: Sequence[str], begin: Begin, stop: Stop
+        self, prompts: Mapping[str, SetPrompt], left: Sequence[str], begin: Begin, stop: Stop, go_on: GoOn
     ) -> Iterator[dict[str, Result]]:
         """Answer what is `left` of the prompts, all by key. Gives answers as they come. Raises TrainingError, Stopped."""
 
 
-@dataclass
+def settings_of(config: RespondConfig) -> dict[str, Any]:
+    """What of a config decides its answers."""
+    drawn = {"top_p": config.top_p, "seed": config.seed} if config.temperature else {}
+    return {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature, **drawn}
+
+
 class EndpointAnswerer:
     """A model behind an OpenAI-compatible endpoint."""
 
-    endpoint: Endpoint
-    config: RespondConfig
-    facts: Mapping[str, Any]
+    def __init__(self, endpoint: Endpoint, url: str, config: RespondConfig) -> None:
+        self._endpoint = endpoint
+        asked = settings_of(config)
+        self._options = {"max_tokens": asked.pop("max_new_tokens"), **asked}
+        self.facts: Mapping[str, Any] = {"url": url, "model": endpoint.model, **settings_of(config)}
+        self.where: Mapping[str, Any] = {}
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def do(
-        self, prompts: Mapping[str, SetPrompt], left: Sequence[str], begin: Begin, stop: Stop
+        self, prompts: Mapping[str, SetPrompt], left: Sequence[str], begin: Begin, stop: Stop, go_on: GoOn
     ) -> Iterator[dict[str, Result]]:
-        options: dict[str, Any] = {"max_tokens": self.config.max_new_tokens, "temperature": self.config.temperature}
-        if self.config.temperature:
-            options |= {"top_p": self.config.top_p, "seed": self.config.seed}
-        requests = [Request(key, prompts[key].messages, options) for key in left]
-        for key, reply in self.endpoint.ask(requests, stop, lambda key: begin([key])):
+        requests = [Request(key, prompts[key].messages, self._options) for key in left]
+        for key, reply in self._endpoint.ask(requests, stop, lambda key: begin([key])):
             yield {key: {"response": reply.text, "ended": reply.ended, "tokens": reply.tokens}}
 
 
-@dataclass
 class ModelAnswerer:
     """A model that runs here. Its batches are cut the same way in every attempt, so a killed run's answers are the same.
 
-    `context`: tokens that it reads at most, prompt and answer together; None where it does not say.
+    `identity`: of its weights (training.preparation.model_identity). `found`: a checkpoint's weights in their place.
     """
 
-    model: Any
-    tokenizer: Any
-    device: Device
-    context: int | None
-    config: RespondConfig
-    facts: Mapping[str, Any]
-    journal: Journal
+    def __init__(
+        self, folder: Path, about: ModelFacts, found: ResolvedInput | None, identity: str, config: RespondConfig,
+        journal: Journal,
+    ) -> None:  # fmt: skip
+        self._folder, self._about, self._found, self.config, self.journal = folder, about, found, config, journal
+        self.context = about.max_positions
+        self.tokenizer = load_tokenizer(folder)
+        self.device = choose_device(config.precision, about.parameters)
+        own = folder / "generation_config.json"  # which names ends
+        self.facts: Mapping[str, Any] = {
+            **settings_of(config), "model": identity, "ends": sha256_of(own) if own.is_file() else None,
+            "tokenizer": digest(self.tokenizer.backend_tokenizer.to_str()), "template": self.tokenizer.chat_template,
+        }  # fmt: skip
+        self.where: Mapping[str, Any] = {"device": self.device.torch.type, "half": self.device.half}
+        self._most: int | None = None  # answers at once, where memory was too small for more
+        self._refused = RowError("there is nothing to ask.", "Write something into it, or leave it out.")
+
+    def open(self) -> None:
+        """Load it, in the precision of the computation: nothing is learnt here, so no more is needed."""
+        self.journal.status("loading the model")
+        dtype = torch.bfloat16 if self.device.half else torch.float32
+        self.model = load_pretrained(AutoModelForCausalLM, self._folder, dtype, "a causal language model")
+        take_weights(Loaded(self.model, dtype), self._found)
+        check_vocabulary(self.model, self.tokenizer)
+        set_ends(self.model, self.tokenizer)
+        self.model.to(device=self.device.torch, dtype=dtype).eval()
+        self.journal.log(f"{self._about.parameters:,} parameters, on {self.device.describe()}.")
+        self._way = find_way(self.model, self.device)
+        if self._way != "ours":
+            how = "transformers' own loop" if self._way == "transformers" else "transformers' own loop, one by one"
+            self.journal.log(f"This architecture needs {how} to answer, which is slower.", "warning")
+
+    def close(self) -> None:
+        del self.model
+        _free(self.device)
 
     def do(
-        self, prompts: Mapping[str, SetPrompt], left: Sequence[str], begin: Begin, stop: Stop
+        self, prompts: Mapping[str, SetPrompt], left: Sequence[str], begin: Begin, stop: Stop, go_on: GoOn
     ) -> Iterator[dict[str, Result]]:
         ids = {key: self._encode(prompt) for key, prompt in prompts.items()}
-        full = [key for key in left if self._room(ids[key]) < 1]
-        if full:
-            self._tell_full([prompts[key].prompt_id for key in full])
-            begin(full)
-            yield {key: {"response": "", "ended": False, "tokens": 0} for key in full}
-        wanted = set(left) - set(full)
-        for batch in self._batches({key: each for key, each in ids.items() if self._room(each) >= 1}):
+        self._check_refused(prompts, ids)
+        unasked = [key for key in left if self._room(ids[key]) < 1 or not ids[key]]
+        if unasked:
+            self._tell_full([prompts[key].prompt_id for key in unasked if ids[key]])
+            begin(unasked)
+            yield {key: {"response": "", "ended": False, "tokens": 0} for key in unasked}
+        wanted = set(left)
+        for batch in self._batches({key: each for key, each in ids.items() if self._room(each) >= 1 and each}):
             if wanted.isdisjoint(batch):
                 continue
             if stop():
                 raise Stopped
             begin(batch)
-            yield self._answer(batch, ids, stop)
+            yield self._answer(batch, ids, stop, go_on)
 
     def _encode(self, prompt: SetPrompt) -> list[int]:
+        """Its tokens; none where the chat template refuses it."""
         try:
-            text = chat_template(self.tokenizer).render(prompt.messages, add_generation_prompt=True)
+            text = self._template.render(prompt.messages, add_generation_prompt=True)
         except RowError as error:
-            raise InputError(
-                f"The prompt “{prompt.prompt_id}” cannot be asked: {error.message}", error.hint, field="prompts"
-            ) from None
-        found: list[int] = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+            self._refused = error
+            return []
+        found: list[int] = plain_backend(self.tokenizer).encode(text, add_special_tokens=False).ids
         return found
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        return chat_template(self.tokenizer)
+
+    def _check_refused(self, prompts: Mapping[str, SetPrompt], ids: Mapping[str, Sequence[int]]) -> None:
+        """Raise InputError where no prompt can be asked; warn where some cannot."""
+        refused = [prompts[key].prompt_id for key in ids if not ids[key]]
+        if refused and len(refused) == len(ids):
+            raise InputError(f"No prompt can be asked: {self._refused.message}", self._refused.hint, field="prompts")
+        if refused:
+            self.journal.log(
+                f"{were(len(refused), 'prompt')} not asked, and the answers are empty ({_named(refused)}): "
+                f"{self._refused.message}",
+                "warning",
+            )
 
     def _room(self, ids: Sequence[int]) -> int:
         """Tokens that an answer may have."""
@@ -111,14 +186,6 @@ class ModelAnswerer:
 
     def _room_behind(self, prompt: int) -> int:
         return self.config.max_new_tokens if self.context is None else self.context - prompt
-
-    @cached_property
-    def _way(self) -> Way:
-        way = find_way(self.model, self.device)
-        if way != "ours":
-            how = "transformers' own loop" if way == "transformers" else "transformers' own loop, one by one"
-            self.journal.log(f"This architecture needs {how} to answer, which is slower.", "warning")
-        return way
 
     def _batches(self, ids: Mapping[str, Sequence[int]]) -> list[list[str]]:
         """Prompts of like length together, the longest first: what does not fit shows at once."""
@@ -136,76 +203,72 @@ class ModelAnswerer:
         row = row_bytes(self.model, prompt, min(self.config.max_new_tokens, self._room_behind(prompt)))
         return int(max(1, min(MOST_ROWS[self.device.torch.type], free // row)))
 
-    def _answer(self, batch: Sequence[str], ids: Mapping[str, Sequence[int]], stop: Stop) -> dict[str, Result]:
+    def _answer(
+        self, batch: Sequence[str], ids: Mapping[str, Sequence[int]], stop: Stop, go_on: GoOn
+    ) -> dict[str, Result]:
+        """All answers of a batch, in parts where memory is too small for it. Raises OutOfMemory, Stopped."""
+        made: dict[str, Result] = {}
+        while len(made) < len(batch):
+            part = batch[len(made) :][: self._most]
+            answers = self._try(part, ids, stop, lambda ended: go_on(len(made) + ended))
+            if answers is None:
+                self._halve(len(part))
+                continue
+            for key, each in zip(part, answers, strict=True):
+                made[key] = {"response": each.text, "ended": each.ended, "tokens": each.tokens}
+        return made
+
+    def _try(
+        self, part: Sequence[str], ids: Mapping[str, Sequence[int]], stop: Stop, go_on: GoOn
+    ) -> list[Answer] | None:
+        """None where memory ran out."""
         throttle = Throttle(SECONDS)
         throttle.ready()
 
-        def pause() -> None:
+        def pause(ended: int) -> None:
             if throttle.ready() and stop():
                 raise Stopped
+            go_on(ended)
 
+        sampling = Sampling(self.config.temperature, self.config.top_p, self.config.seed)
+        prompts, limits = [ids[key] for key in part], [self._room(ids[key]) for key in part]
         try:
-            answers = generate(
-                self.model, self.tokenizer, self.device, [ids[key] for key in batch], [self._room(ids[key]) for key in batch],
-                Sampling(self.config.temperature, self.config.top_p, self.config.seed), self._way, pause,
-            )  # fmt: skip
+            return generate(self.model, self.tokenizer, self.device, prompts, limits, sampling, self._way, pause)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        else:
-            return {
-                key: {"response": each.text, "ended": each.ended, "tokens": each.tokens}
-                for key, each in zip(batch, answers, strict=True)
-            }
-        # Outside of the handler: the exception's frames still hold the tensors that did not fit.
-        if len(batch) == 1:
+        return None
+
+    def _halve(self, rows: int) -> None:
+        if rows == 1:
             raise OutOfMemory(
                 "The device has too little memory, even for one answer at a time.",
-                "Ask for shorter answers (max_new_tokens), or take a smaller model.",
+                "Ask for shorter answers, or take a smaller model.",
+                field="max_new_tokens",
             )
-        gc.collect()
-        if self.device.is_gpu:
-            torch.cuda.empty_cache()
-        self.journal.log(f"Out of memory with {len(batch):,} answers at once: they are made in two halves.", "warning")
-        half = len(batch) // 2
-        return self._answer(batch[:half], ids, stop) | self._answer(batch[half:], ids, stop)
+        self._most = rows // 2
+        _free(self.device)
+        self.journal.log(
+            f"Out of memory with {rows:,} answers at once: {self._most:,} are made from now on.", "warning"
+        )
 
     def _tell_full(self, prompts: Sequence[str]) -> None:
-        named = ", ".join(prompts[:5]) + (f" and {len(prompts) - 5:,} more" if len(prompts) > 5 else "")
+        if not prompts:
+            return
+        leave = "prompt leaves" if len(prompts) == 1 else "prompts leave"
         self.journal.log(
-            f"{len(prompts):,} prompts leave no room for an answer in the {self.context:,} tokens that the model reads: "
-            f"their answers are empty ({named}).",
+            f"{len(prompts):,} {leave} no room for an answer in the {self.context:,} tokens that the model reads: "
+            f"the answer is empty ({_named(prompts)}).",
             "warning",
         )
 
 
-def memory_for_answers(device: Device, weights: int) -> float:
-    """Bytes for what answers keep: of all that the device has, so that every attempt cuts the same batches.
+def _named(prompts: Sequence[str]) -> str:
+    more = f" and {len(prompts) - 5:,} more" if len(prompts) > 5 else ""
+    return ", ".join(prompts[:5]) + more
 
-    A CPU's memory is shared with others, and ends a process that takes too much of it.
-    """
+
+def _free(device: Device) -> None:
+    gc.collect()
     if device.is_gpu:
-        return float(0.8 * torch.cuda.get_device_properties(device.torch).total_memory - weights)
-    return float(0.25 * min(psutil.virtual_memory().total, _container_limit()))
-
-
-def _container_limit() -> float:
-    try:
-        return float(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):
-        return float("inf")
-
-
-def row_bytes(model: Any, prompt: int, answer: int) -> int:
-    """Bytes that one answer takes at most: its keys and values with some room (training.decoding.RoomyLayer), what a layer
-    holds while it reads the prompt, a mask, and the logits of one place as they are sorted.
-    """
-    shape = model.config.get_text_config()
-    hidden, heads = shape.hidden_size, shape.num_attention_heads
-    pairs = getattr(shape, "num_key_value_heads", None) or heads
-    size = getattr(shape, "head_dim", None) or hidden // heads
-    wide = getattr(shape, "intermediate_size", None) or 4 * hidden
-    item = model.dtype.itemsize
-    kept = 2 * shape.num_hidden_layers * pairs * size * item * (prompt + answer) * 5 // 4
-    seen = prompt * prompt * (1 if model._supports_sdpa else 8 * heads)
-    return int(kept + prompt * (14 * hidden + 5 * wide) * item + seen + 16 * shape.vocab_size)
+        torch.cuda.empty_cache()

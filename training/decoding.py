@@ -129,11 +129,11 @@ def decode(
     ends: Collection[int],
     filler: int,
     choose: Choose,
-    pause: Callable[[], None] = lambda: None,
+    pause: Callable[[int], None] = lambda ended: None,
 ) -> list[list[int]]:
     """Go on with prompts (token ids), each until one of its `ends`, which stands last, or until it has its limit, 1 at least.
 
-    `pause` is called between two tokens; what it raises goes through. Raises ModelError where the logits are no numbers.
+    `pause` is called between two tokens, with how many have ended; what it raises goes through. Raises ModelError where the logits are no numbers.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     present = list(range(len(prompts)))
@@ -145,7 +145,7 @@ def decode(
         fresh: list[Tensor] = []
         steps = min(STEPS_BETWEEN_LOOKS[device.torch.type], min(limits[each] for each in present) - written)
         for step in range(steps):
-            pause()
+            pause(len(prompts) - len(present))
             fresh.append(choose(logits, present, written + step))
             if step + 1 < steps:
                 logits = rows.add(fresh[-1])

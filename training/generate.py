@@ -50,12 +50,12 @@ def generate(
     most: int | Sequence[int],
     sampling: Sampling = GREEDY,
     way: Way = "transformers",
-    pause: Callable[[], None] = lambda: None,
+    pause: Callable[[int], None] = lambda ended: None,
 ) -> list[Answer]:
     """Answer prompts (token ids, each with its generation prompt), all at once. `set_ends` comes before.
 
     `most`: tokens of an answer, of all or of each. `way`: one that `find_way` gave, or transformers'. `pause` is called
-    between two tokens. Leaves the model in the mode that it was in. Raises ModelError.
+    between two tokens, with how many answers have ended. Leaves the model in the mode that it was in. Raises ModelError.
     """
     if not prompts:
         return []
@@ -95,7 +95,7 @@ def _ends(model: Any) -> set[int]:
 
 def _with_transformers(
     model: Any, device: Device, prompts: Sequence[Sequence[int]], limits: Sequence[int], way: Way, choose: Choose,
-    pause: Callable[[], None],
+    pause: Callable[[int], None],
 ) -> list[list[int]]:  # fmt: skip
     """What follows each prompt; behind its end there may be anything."""
     parts = [[row] for row in range(len(prompts))] if way == "alone" else [list(range(len(prompts)))]
@@ -123,11 +123,11 @@ def _padded(model: Any, device: Device, prompts: Sequence[Sequence[int]]) -> tup
 class _Chosen(LogitsProcessor):
     """Leaves transformers' loop one token to take for each row: the one that we choose."""
 
-    def __init__(self, choose: Choose, rows: Sequence[int], begin: int, pause: Callable[[], None]) -> None:
+    def __init__(self, choose: Choose, rows: Sequence[int], begin: int, pause: Callable[[int], None]) -> None:
         self._choose, self._rows, self._begin, self._pause = choose, rows, begin, pause
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self._pause()
+        self._pause(0)
         step = input_ids.shape[1] - self._begin
         if not step:
             check_numbers(scores)

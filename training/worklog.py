@@ -1,11 +1,13 @@
 """What of many small works is done, kept line by line, so that a kill repeats only what was in flight.
 
 Lines: {"begun": [keys]} before a batch is computed or paid for, {"done": {key: result}} when it is. A torn last line
-counts for nothing. The log stands beside the run's outputs, which are written from it when all is done.
+counts for nothing, nor does one that a power cut left unreadable: what it said is done again. The log stands beside the
+run's outputs, which are written from it when all is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import Counter
@@ -67,18 +69,29 @@ class WorkLog:
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
         for line in content[:whole].splitlines():
-            record = orjson.loads(line)
-            self._begun.update(record.get("begun", ()))
-            self.done.update(record.get("done", {}))
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                self._take(orjson.loads(line))
         return whole
+
+    def _take(self, record: dict[str, Any]) -> None:
+        """Take a line's content, or raise ValueError, TypeError or AttributeError where it is no record."""
+        begun, done = list(record.get("begun", ())), dict(record.get("done", {}))
+        self._begun.update(begun)
+        self.done.update(done)
 
     def _append(self, record: dict[str, Any], sync: bool = False) -> None:
         from training.files import disk_errors  # which knows torch; who only reads a log need not
 
         line = orjson.dumps(record) + b"\n"
         with self._lock, disk_errors("what was done"):
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-            if sync:
-                os.fsync(self._file)
+            whole = os.fstat(self._file).st_size
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.write(self._file, line[written:])
+                if sync:
+                    os.fsync(self._file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, whole)  # else the next line would be glued to a part of this one
+                raise

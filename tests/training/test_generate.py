@@ -13,7 +13,7 @@ from training.decoding import STEPS_BETWEEN_LOOKS, decode
 from training.device import Device
 from training.errors import ModelError, Stopped
 from training.forward import prepare_forward
-from training.generate import find_way, generate, set_ends
+from training.generate import Way, find_way, generate, set_ends
 from training.loading import load_model
 from training.sampling import GREEDY, Chooser, Sampling, draw
 from training.tokenizer import load_tokenizer, stop_ids
@@ -155,7 +155,7 @@ def test_a_model_that_looks_at_padding_is_found_out_and_asked_one_by_one(small_m
     def blind_to_masks(*given: Any, attention_mask: Any = None, **named: Any) -> Any:
         return usual(*given, **named)
 
-    model.forward = blind_to_masks  # type: ignore[method-assign]
+    model.forward = blind_to_masks
     assert find_way(model.eval(), CPU) == "alone"
     prompts = asked(model)
     answers = generate(model, tokenizer, CPU, prompts, LIMITS, way="alone")
@@ -167,15 +167,18 @@ def test_a_model_that_looks_at_padding_is_found_out_and_asked_one_by_one(small_m
 def test_a_wish_to_stop_is_heard_between_two_tokens_in_either_way(small_model: Path) -> None:
     model, tokenizer = load_model(small_model).model, load_tokenizer(small_model)
     set_ends(model, tokenizer)
-    for way in ("ours", "transformers"):
-        left = iter(range(5))
+    ways: list[Way] = ["ours", "transformers"]
+    for way in ways:
+        heard: list[int] = []
 
-        def pause(left: Any = left) -> None:
-            if next(left, None) is None:
+        def pause(ended: int, heard: list[int] = heard) -> None:
+            heard.append(ended)
+            if len(heard) == 5:
                 raise Stopped
 
         with pytest.raises(Stopped):
-            generate(model, tokenizer, CPU, PROMPTS, 50, way=way, pause=pause)  # type: ignore[arg-type]
+            generate(model, tokenizer, CPU, PROMPTS, [2, 50, 50], way=way, pause=pause)
+        assert heard == ([0, 0, 1, 1, 1] if way == "ours" else [0] * 5)
 
 
 @pytest.mark.parametrize("way", ["ours", "transformers"])
@@ -206,7 +209,7 @@ def test_generation_ends_where_the_models_own_settings_say_too(small_model: Path
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.6), (2.0, 0.9)])
 def test_tokens_are_drawn_as_often_as_transformers_own_settings_say(temperature: float, top_p: float) -> None:
     logits = torch.tensor([[0.3, 2.0, -1.0, 1.1, 0.9, -30.0, 1.5]])
-    settings = TopPLogitsWarper(top_p)(None, logits / temperature) if top_p < 1 else logits / temperature  # type: ignore[arg-type]
+    settings = TopPLogitsWarper(top_p)(None, logits / temperature) if top_p < 1 else logits / temperature
     wanted = torch.softmax(settings, -1)[0]
     count = 40_000
     drawn = draw(logits.expand(count, -1), temperature, top_p, (torch.arange(count) + 0.5) / count)

@@ -10,14 +10,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM
 
 from tests.training.chat_server import Asked, Says, chat_server, says
 from tests.training.small import WORDS, logs, make_model, make_run, records, train, write_chats
+from training.answer_room import memory_for_answers, row_bytes
 from training.config import parse_config
 from training.data.encoding import chat_template
-from training.errors import EndpointError, InputError
+from training.device import Device
+from training.errors import EndpointError, InputError, OutOfMemory
 from training.loading import load_model
 from training.rundir import ResolvedInput, RunDir, RunFile
 from training.tokenizer import load_tokenizer, stop_ids
@@ -104,6 +108,7 @@ def test_greedy_answers_are_transformers_own_prompt_by_prompt(tmp_path: Path, pr
     assert found[1]["category"] == "sums" and found[1]["reference"] == "two" and found[1]["model"] == "model"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_run_that_is_killed_again_and_again_leaves_the_answers_of_one_that_never_was(
     tmp_path: Path, small_model: Path, prompts: Path, temperature: float
@@ -128,7 +133,8 @@ def test_sampled_answers_differ_from_greedy_ones_and_between_seeds(
     tmp_path: Path, small_model: Path, prompts: Path
 ) -> None:
     texts = []
-    for index, settings in enumerate([{}, {"temperature": 1.0}, {"temperature": 1.0, "seed": 1}]):
+    wanted: list[dict[str, Any]] = [{}, {"temperature": 1.0}, {"temperature": 1.0, "seed": 1}]
+    for index, settings in enumerate(wanted):
         run_dir, run = respond_run(tmp_path / str(index), small_model, prompts, **settings)
         train(run_dir, run)
         texts.append([row["response"] for row in answers(run_dir)])
@@ -181,9 +187,141 @@ def test_a_prompt_that_fills_the_context_has_an_empty_answer_and_is_named(tmp_pa
     train(run_dir, run)
     found = {row["prompt_id"]: row for row in answers(run_dir)}
     assert (found["huge"]["response"], found["huge"]["ended"], found["huge"]["tokens"]) == ("", False, 0)
-    assert "1 prompts leave no room for an answer in the 96 tokens that the model reads" in logs(run_dir)
+    assert "1 prompt leaves no room for an answer in the 96 tokens that the model reads" in logs(run_dir)
     assert "(huge)" in logs(run_dir)
     assert all(row["tokens"] for key, row in found.items() if key != "huge")
+
+
+def test_a_chat_template_that_refuses_a_prompt_leaves_its_answer_empty_and_all_refused_end_the_run(
+    tmp_path: Path, prompts: Path
+) -> None:
+    model = make_model(tmp_path / "model")
+    template = (model / "chat_template.jinja").read_text()
+    refuse = "{% if messages[0].content == 'Refuse.' %}{{ raise_exception('I will not') }}{% endif %}"
+    (model / "chat_template.jinja").write_text(refuse + template)
+    rude = json.dumps({"prompt_id": "rude", "prompt": "Refuse."}) + "\n"
+    (tmp_path / "some.jsonl").write_text(prompts.read_text() + rude)
+    (tmp_path / "all.jsonl").write_text(rude)
+    run_dir, run = respond_run(tmp_path / "some", model, tmp_path / "some.jsonl")
+    train(run_dir, run)
+    found = {row["prompt_id"]: row for row in answers(run_dir)}
+    assert len(found) == COUNT + 1 and found["rude"]["response"] == "" and not found["rude"]["ended"]
+    assert "(rude): the model's chat template refuses it: I will not." in logs(run_dir)
+    run_dir, run = respond_run(tmp_path / "all", model, tmp_path / "all.jsonl")
+    with pytest.raises(InputError, match="I will not"):
+        train(run_dir, run)
+
+
+def test_where_memory_runs_out_fewer_answers_are_made_at_once_and_they_are_the_same(
+    tmp_path: Path, small_model: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, run = respond_run(tmp_path / "a", small_model, prompts, micro_batch_size=16)
+    train(undisturbed, run)
+    usual = Qwen2ForCausalLM.forward
+    asked: list[int] = []
+
+    def small_device(self: Any, *given: Any, **named: Any) -> Any:
+        rows = len(named["input_ids"])
+        asked.append(rows)
+        if rows > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return usual(self, *given, **named)
+
+    monkeypatch.setattr(Qwen2ForCausalLM, "forward", small_device)
+    run_dir, run = respond_run(tmp_path / "b", small_model, prompts, micro_batch_size=16)
+    train(run_dir, run)
+    assert run_dir.responses.read_bytes() == undisturbed.responses.read_bytes()
+    assert [rows for rows in asked if rows > 5] == [16, 8], "once it is known, it is not tried again"
+    assert "Out of memory with 8 answers at once: 4 are made from now on." in logs(run_dir)
+    assert measured(run_dir)["repeated"] == 0
+
+
+def test_where_one_answer_is_too_much_for_the_memory_the_run_says_so(
+    tmp_path: Path, small_model: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Qwen2ForCausalLM.forward
+
+    def tiny_device(self: Any, *given: Any, **named: Any) -> Any:
+        if named["input_ids"].shape[1] > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return usual(self, *given, **named)
+
+    monkeypatch.setattr(Qwen2ForCausalLM, "forward", tiny_device)
+    run_dir, run = respond_run(tmp_path / "run", small_model, prompts)
+    with pytest.raises(OutOfMemory, match="even for one answer"):
+        train(run_dir, run)
+
+
+def test_progress_and_samples_tell_answers_alone(tmp_path: Path, small_model: Path, prompts: Path) -> None:
+    shared = tmp_path / "shared"
+    for index in range(2):
+        run_dir, run = respond_run(tmp_path / str(index), small_model, prompts, shared)
+        train(run_dir, run)
+        last = records(run_dir, "progress")[-1].body
+        assert (last["done"], last["total"], last["unit"]) == (COUNT, COUNT, "answers")
+        samples = [record.body for record in records(run_dir, "sample")]
+        found = {row["prompt"][-1]["content"]: row for row in answers(run_dir)}
+        assert [body["index"] for body in samples] == [0, 1, 2]
+        assert all(body["response"] == found[body["prompt"]]["response"] for body in samples)
+        phases = [record.body["phase"] for record in records(run_dir, "status")]
+        assert ("loading the model" in phases) == (index == 0), (
+            "of a model that answered all before, no weights are read"
+        )
+
+
+def test_a_run_that_goes_on_knows_what_it_took_from_earlier_runs(
+    tmp_path: Path, small_model: Path, prompts: Path
+) -> None:
+    shared, few = tmp_path / "shared", write_prompts(tmp_path / "few.jsonl", 7)
+    run_dir, run = respond_run(tmp_path / "few", small_model, few, shared)
+    train(run_dir, run)
+    undisturbed, run = respond_run(tmp_path / "a", small_model, prompts, shared=None)
+    train(undisturbed, run)
+    run_dir, run = respond_run(tmp_path / "b", small_model, prompts, shared)
+    assert train(run_dir, run, stop_after=3)
+    for file in (shared / "answers").rglob("*.jsonl"):
+        file.unlink()  # anybody may, at any time
+    assert not train(run_dir, run)
+    assert measured(run_dir)["cached"] == 7 and run_dir.responses.read_bytes() == undisturbed.responses.read_bytes()
+    rows = [row for file in (shared / "answers").rglob("*.jsonl") for row in file.read_bytes().splitlines()]
+    assert len(rows) == COUNT - 7, "what was known is not kept again"
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(tmp_path: Path, small_model: Path, prompts: Path) -> None:
+    (tmp_path / "shared").write_text("no folder")
+    run_dir, run = respond_run(tmp_path / "run", small_model, prompts, tmp_path / "shared")
+    train(run_dir, run)
+    assert len(answers(run_dir)) == COUNT and "not kept for other runs" in logs(run_dir)
+
+
+def test_a_run_that_goes_on_in_other_precision_says_so_and_leaves_nothing_to_other_runs(
+    tmp_path: Path, small_model: Path, prompts: Path
+) -> None:
+    shared = tmp_path / "shared"
+    run_dir, run = respond_run(tmp_path / "run", small_model, prompts, shared)
+    assert train(run_dir, run, stop_after=3)
+    other = run.model_copy(update={"config": {**run.config, "precision": "bf16"}})
+    assert not train(run_dir, other)
+    assert len(answers(run_dir)) == COUNT and "in other precision" in logs(run_dir)
+    assert not list(shared.rglob("*.jsonl"))
+
+
+def test_prompts_that_changed_since_the_run_began_are_refused(tmp_path: Path, small_model: Path) -> None:
+    prompts = write_prompts(tmp_path / "prompts.jsonl")
+    run_dir, run = respond_run(tmp_path / "run", small_model, prompts)
+    assert train(run_dir, run, stop_after=3)
+    prompts.write_text(prompts.read_text().replace("number 7?", "number 8?"))
+    with pytest.raises(InputError, match=r"has changed \(prompts\)"):
+        train(run_dir, run)
+
+
+def test_a_small_memory_or_long_prompts_make_small_batches(small_model: Path) -> None:
+    model: Any = load_model(small_model).model
+    short, long = row_bytes(model, 10, 100), row_bytes(model, 100, 100)
+    assert short < long < row_bytes(model, 100, 1000)
+    # Two layers, two heads of 8 numbers for keys and values each, fp32, a quarter more room than tokens.
+    assert row_bytes(model, 100, 1000) - long == 2 * 2 * 2 * 8 * 4 * 900 * 5 // 4
+    assert 0 < memory_for_answers(Device(torch.device("cpu"), half=False), weights=0) < psutil.virtual_memory().total
 
 
 def test_asked_to_stop_it_keeps_what_is_answered_and_goes_on_from_there(

@@ -15,27 +15,24 @@ from statistics import fmean
 from typing import Any
 
 import orjson
-import torch
 
-from training.answer_cache import AnswerCache, prompt_key
+from training.answer_cache import AnswerCache, digest, prompt_key
 from training.answering import Answerer, EndpointAnswerer, ModelAnswerer
 from training.commits import Commits
 from training.config import RespondConfig
 from training.data.prompt_sets import SetPrompt, load_prompts
-from training.device import choose_device
 from training.endpoint import Endpoint
 from training.errors import InputError, Stopped
 from training.failpoints import failpoint
-from training.files import disk_errors, sha256_of
+from training.files import disk_errors
 from training.hub import fetch_model
 from training.journal import Journal
 from training.model_files import inspect_model
-from training.opening import open_model
 from training.preparation import model_identity
 from training.references import parse_reference
 from training.rundir import RunDir, RunFile, write_atomically
 from training.throttle import Throttle
-from training.tokenizer import load_tokenizer
+from training.words import were
 from training.worklog import WorkLog
 
 SHOWN = 3  # answers of each model that the run's page shows
@@ -55,37 +52,45 @@ def run(config: RespondConfig, run: RunFile, run_dir: RunDir, journal: Journal, 
     # 2. Model after model, what is not answered yet; each answer is kept as it comes.
     shared = Path(run.shared) if run.shared else run_dir.cache
     with WorkLog(run_dir.work) as log:
-        work = _Work(config, prompts, list(answerers), log, journal, stop)
+        work = _Work(prompts, list(answerers), log, journal, stop)
         work.tell_interrupted()
         for name, text in answerers.items():
             if work.left(name):
-                _answer(name, _open(config, text, run, run_dir, journal), work, shared)
-        values = work.measure()
+                _answer(name, _find(config, text, run, run_dir, journal), work, shared)
+            journal.log(work.told(name))
+        work.measure()
 
     # 3. The answers, for the judges.
     _write(config, prompts, list(answerers), log.done, run_dir)
-    journal.log(
-        f"{values['answered']:,.0f} answers, {values['answer_length']:.0f} tokens long on average; "
-        f"{values['answers_ended']:.0%} ended by themselves, {values['answers_empty']:.0%} are empty."
-    )
+    journal.artifact("responses", "outputs/responses.jsonl", rows=len(prompts) * len(answerers))
+    journal.status("finished")
 
 
 class _Work:
     """What is to be answered, and what is done of it."""
 
     def __init__(
-        self, config: RespondConfig, prompts: Sequence[SetPrompt], names: Sequence[str], log: WorkLog,
-        journal: Journal, stop: Callable[[], bool],
-    ) -> None:  # fmt: skip
+        self,
+        prompts: Sequence[SetPrompt],
+        names: Sequence[str],
+        log: WorkLog,
+        journal: Journal,
+        stop: Callable[[], bool],
+    ) -> None:
         self.prompts, self.names, self.log, self.journal, self.stop = prompts, names, log, journal, stop
         self._total = len(names) * len(prompts)
+        self._done = sum(len(self.answers(name)) for name in names)
+        self._shown = {name: min(SHOWN, len(self.answers(name))) for name in names}
         self._bar, self._charts = Throttle(), Throttle(SECONDS)
-        self._began, self._tokens = time.monotonic(), 0
-        self.cached = 0
+        self._tokens, self._seconds, self._mark = 0, 0.0, time.monotonic()
 
     def keys(self, name: str) -> dict[str, SetPrompt]:
         """The prompts by the key of their answer."""
         return {work_key(name, prompt.prompt_id): prompt for prompt in self.prompts}
+
+    def answers(self, name: str) -> dict[str, dict[str, Any]]:
+        """What a model has answered so far."""
+        return {key: self.log.done[key] for key in self.keys(name) if key in self.log.done}
 
     def left(self, name: str) -> list[str]:
         return [key for key in self.keys(name) if key not in self.log.done]
@@ -94,46 +99,75 @@ class _Work:
         again = sum(key in self.log.interrupted for name in self.names for key in self.left(name))
         if again:
             self.journal.log(
-                f"{again:,} answers were under way when the run was interrupted: they are made again.", "warning"
+                f"{were(again, 'answer')} under way when the run was interrupted: they are made again.", "warning"
             )
 
-    def keep(self, answers: Mapping[str, Mapping[str, Any]], *, made: bool = True) -> None:
-        """Keep answers, and tell how far it is."""
+    def begin(self) -> None:
+        """From now on a model answers: its speed is measured."""
+        self._mark = time.monotonic()
+
+    def go_on(self, ended: int) -> None:
+        """So many answers of those that are being made have ended: called again and again, between two tokens."""
+        if self._bar.ready():
+            self.journal.progress("answering", self._done + ended, self._total, "answers")
+
+    def keep(
+        self, name: str, answers: Mapping[str, Mapping[str, Any]], beside: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep answers, and tell how far it is. `beside`: what else is kept, all or none of it."""
         failpoint("before_answers_kept")
-        self.log.finish(answers)
+        self.log.finish({**(beside or {}), **answers})
         failpoint("after_answers_kept")
-        if made:
-            self._tokens += sum(each["tokens"] or 0 for each in answers.values())
-        else:
-            self.cached += len(answers)
-        if self._bar.ready() or len(self.log.done) >= self._total:
-            self.journal.progress("answering", len(self.log.done), self._total, "answers")
-        if self._charts.ready() and len(self.log.done) < self._total:
+        now = time.monotonic()
+        self._tokens += sum(each["tokens"] or 0 for each in answers.values() if "cached" not in each)
+        self._seconds, self._mark = self._seconds + now - self._mark, now
+        self._done += len(answers)
+        self._show(name, answers)
+        if self._bar.ready() or self._done == self._total:
+            self.journal.progress("answering", self._done, self._total, "answers")
+        if self._charts.ready() and self._done < self._total:
             self.measure()
 
-    def show(self, name: str) -> None:
-        """The first answers of a model, for the run's page."""
-        first = list(self.keys(name).items())[:SHOWN]
-        for index, (key, prompt) in enumerate(first, SHOWN * list(self.names).index(name)):
-            asked = "\n\n".join(message["content"] for message in prompt.messages)
-            answer = self.log.done[key]
-            self.journal.sample(len(self.log.done), index, asked, answer["response"], bool(answer["ended"]))
+    def _show(self, name: str, answers: Mapping[str, Mapping[str, Any]]) -> None:
+        """The first answers of each model, for the run's page."""
+        if self._shown[name] >= SHOWN:
+            return
+        prompts = self.keys(name)
+        for key, answer in list(answers.items())[: SHOWN - self._shown[name]]:
+            index = SHOWN * list(self.names).index(name) + self._shown[name]
+            asked = "\n\n".join(message["content"] for message in prompts[key].messages)
+            self.journal.sample(self._done, index, asked, answer["response"], bool(answer["ended"]))
+            self._shown[name] += 1
 
-    def measure(self) -> dict[str, float]:
-        """What the answers so far are like."""
-        answers = [self.log.done[key] for name in self.names for key in self.keys(name) if key in self.log.done]
-        lengths = [each["tokens"] for each in answers if each["tokens"] is not None]
-        values = {
-            "answered": float(len(answers)),
-            "answer_length": fmean(lengths) if lengths else 0.0,
-            "answers_ended": fmean(each["ended"] for each in answers) if answers else 0.0,
-            "answers_empty": fmean(not each["response"].strip() for each in answers) if answers else 0.0,
-            "tokens_per_second": self._tokens / max(1e-9, time.monotonic() - self._began),
-            "cached": float(self.cached),
-            "repeated": float(self.log.repeated),
-        }
-        self.journal.metrics(len(answers), **values)
-        return values
+    def measure(self) -> None:
+        """What the answers so far are like, for the charts."""
+        answers = [each for name in self.names for each in self.answers(name).values()]
+        speed = {"tokens_per_second": self._tokens / self._seconds} if self._tokens else {}
+        values = {**_like(answers), **speed, "repeated": self.log.repeated}
+        self.journal.metrics(self._done, **values)
+
+    def told(self, name: str) -> str:
+        """What a model's answers are like, in a sentence."""
+        answers = list(self.answers(name).values())
+        values = _like(answers)
+        length = f", {values['answer_length']:.0f} tokens long on average" if "answer_length" in values else ""
+        return (
+            f"{name}: {len(answers):,} answers{length}; {values['answers_ended']:.1%} ended by themselves, "
+            f"{values['answers_empty']:.1%} are empty, {values['cached']:,.0f} come from earlier runs."
+        )
+
+
+def _like(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over answers; nothing where there are none."""
+    if not answers:
+        return {}
+    lengths = [each["tokens"] for each in answers if each["tokens"] is not None]
+    return {
+        **({"answer_length": fmean(lengths)} if lengths else {}),
+        "answers_ended": fmean(each["ended"] for each in answers),
+        "answers_empty": fmean(not each["response"].strip() for each in answers),
+        "cached": sum("cached" in each for each in answers),
+    }
 
 
 def work_key(name: str, prompt_id: str) -> str:
@@ -143,77 +177,71 @@ def work_key(name: str, prompt_id: str) -> str:
 
 def _answer(name: str, answerer: Answerer, work: _Work, shared: Path) -> None:
     """Let a model answer what is left: first what an earlier run of it answered, then the rest, which is kept for others."""
-    cache, prompts = AnswerCache(shared, answerer.facts), work.keys(name)
-    plan = _plan(name, answerer, cache, work)
-    here = {
-        key: plan[prompt_key(prompt.messages)] for key, prompt in prompts.items() if prompt_key(prompt.messages) in plan
-    }
-    taken = {key: here[key] for key in work.left(name) if key in here}
-    if taken:
-        work.journal.log(f"{len(taken):,} answers of {name} are taken from an earlier run.")
-        work.keep(taken, made=False)
-    work.journal.status(f"{name} answers")
-    rest = {key: prompt for key, prompt in prompts.items() if key not in here}
-    for answers in answerer.do(rest, work.left(name), work.log.begin, work.stop):
-        work.keep({key: answer for key, answer in answers.items() if key not in work.log.done})
-    with disk_errors("the answers for other runs"):
+    cache = AnswerCache(shared, {**answerer.facts, **answerer.where})
+    fits = _begin(name, answerer, cache, work)
+    # Batches are cut from what no earlier run had answered, the same in each attempt.
+    rest = {key: each for key, each in work.keys(name).items() if "cached" not in work.log.done.get(key, {})}
+    if left := work.left(name):
+        answerer.open()
+        work.journal.status("answering")
+        work.begin()
+        for answers in answerer.do(rest, left, work.log.begin, work.stop, work.go_on):
+            work.keep(name, {key: answer for key, answer in answers.items() if key not in work.log.done})
+        answerer.close()
+    if not fits:
+        return
+    try:
         cache.add({prompt_key(prompt.messages): work.log.done[key] for key, prompt in rest.items()})
-    work.show(name)
+    except OSError as error:  # it only saves work
+        work.journal.log(f"The answers are not kept for other runs: {error.strerror}.", "warning")
 
 
-def _plan(name: str, answerer: Answerer, cache: AnswerCache, work: _Work) -> dict[str, Any]:
-    """The answers of earlier runs, as the first attempt found them: what the batches are cut from stays the same.
+def _begin(name: str, answerer: Answerer, cache: AnswerCache, work: _Work) -> bool:
+    """Take what earlier runs answered, once. Returns whether all that is kept was answered in the same place.
 
-    Raises InputError where the model, or how it answers, has changed since this run began.
+    Raises InputError where the model, the prompts, or how it answers have changed since this run began.
     """
     key = work_key("", name)
+    facts = {**answerer.facts, "prompts": digest([[each.prompt_id, each.messages] for each in work.prompts])}
     known = work.log.done.get(key)
     if known is None:
-        asked = {prompt_key(prompt.messages) for prompt in work.prompts}
-        known = {"facts": answerer.facts, "cached": {k: v for k, v in cache.read().items() if k in asked}}
-        work.log.finish({key: known})
-    elif known["facts"] != answerer.facts:
+        found = cache.read()
+        asked = {each: prompt_key(prompt.messages) for each, prompt in work.keys(name).items()}
+        taken = {each: {**found[asked[each]], "cached": True} for each in work.left(name) if asked[each] in found}
+        work.keep(name, taken, {key: {"facts": facts, "where": answerer.where}})
+        return True
+    if known["facts"] != facts:
+        changed = ", ".join(each for each in facts if known["facts"].get(each) != facts[each])
         raise InputError(
-            f"Since this run began to answer, {name} has changed.",
+            f"Since this run began to answer, what {name} answers with has changed ({changed}).",
             "Retry the run: it begins from nothing. What was answered before would not fit the rest.",
             field="model",
         )
-    found: dict[str, Any] = known["cached"]
-    return found
+    if known["where"] != answerer.where:
+        work.journal.log(
+            f"Some answers of {name} were made on another kind of device, or in other precision.", "warning"
+        )
+    return bool(known["where"] == answerer.where)
 
 
-def _open(config: RespondConfig, text: str, run: RunFile, run_dir: RunDir, journal: Journal) -> Answerer:
-    """A model, loaded, or its endpoint. Raises TrainingError."""
+def _find(config: RespondConfig, text: str, run: RunFile, run_dir: RunDir, journal: Journal) -> Answerer:
+    """A model, found but not loaded, or its endpoint. Raises TrainingError."""
     reference, found = parse_reference(text), run.inputs.get(text)
-    drawn = {"top_p": config.top_p, "seed": config.seed} if config.temperature else {}
-    facts: dict[str, Any] = {"most": config.max_new_tokens, "temperature": config.temperature, **drawn}
     if reference.kind == "api":
         if found is None or found.url is None:
             raise InputError(
-                f"The settings name no endpoint for {text}.", "PREFLAB_ENDPOINTS names them.", field="model"
+                f"The settings name no endpoint for {text}.",
+                "Name it in PREFLAB_ENDPOINTS, as name=url.",
+                field="model",
             )
-        endpoint = Endpoint(reference, found.url, config, journal)
-        return EndpointAnswerer(endpoint, config, {**facts, "url": found.url, "model": reference.name})
+        return EndpointAnswerer(Endpoint(reference, found.url, config, journal), found.url, config)
     if reference.kind == "hf":
         folder = fetch_model(reference, journal, Commits(run_dir.commits))
     elif found is None or found.path is None:
         raise InputError(f"{text} was not found.", "Check the name, or choose another model.", field="model")
     else:
         folder = Path(found.path)
-    about = inspect_model(folder)
-    journal.status("loading the model")
-    tokenizer = load_tokenizer(folder)
-    loaded = open_model(folder, tokenizer, found, config.seed)
-    device = choose_device(config.precision, loaded.parameters)
-    model: Any = loaded.model
-    model.to(device=device.torch, dtype=torch.bfloat16 if device.half else torch.float32).eval()
-    journal.log(f"{loaded.parameters:,} parameters, on {device.describe()}.")
-    facts |= {
-        "model": model_identity(folder, found), "tokenizer": sha256_of(folder / "tokenizer.json"),
-        "template": tokenizer.chat_template, "device": device.torch.type, "half": device.half,
-        "rows": config.micro_batch_size,
-    }  # fmt: skip
-    return ModelAnswerer(model, tokenizer, device, about.max_positions, config, facts, journal)
+    return ModelAnswerer(folder, inspect_model(folder), found, model_identity(folder, found), config, journal)
 
 
 def _write(
@@ -225,7 +253,8 @@ def _write(
         for name in names:
             row: dict[str, Any] = {"prompt_id": prompt.prompt_id, "model": name, "prompt": prompt.messages}
             row |= {key: value for key in ("category", "reference") if (value := getattr(prompt, key)) is not None}
-            row |= {key: value for key, value in done[work_key(name, prompt.prompt_id)].items() if value is not None}
+            answer = done[work_key(name, prompt.prompt_id)]
+            row |= {key: answer[key] for key in ("response", "ended", "tokens") if answer[key] is not None}
             if (step := name.rpartition("@")[2]).isdigit() and config.checkpoints:
                 row["checkpoint"] = int(step)
             lines.append(orjson.dumps(row) + b"\n")
