@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.rundir import temporary_beside
+
 KEY_BYTES = 16
 
 
@@ -46,7 +48,7 @@ class ReferenceStore:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         raw = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
         place = self._folder / f"{hashlib.blake2b(raw.tobytes(), digest_size=16).hexdigest()}.npz"
-        temporary = place.with_name(f".{place.stem}.{os.getpid()}.tmp")
+        temporary = temporary_beside(place)
         try:
             with temporary.open("wb") as file:
                 np.savez(file, keys=raw, values=values)

@@ -63,6 +63,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(run_dir, tmp_path):
     assert os.listdir(run_dir.root) == ["error.json"]
 
 
+def test_two_writers_with_one_pid_as_in_two_containers_do_not_meet(run_dir, monkeypatch):
+    """The second writes the whole file while the first is between writing and renaming."""
+    usual = os.fsync
+
+    def other_writes_now(descriptor):
+        monkeypatch.setattr(os, "fsync", usual)
+        write_atomically(run_dir.error, b"second")
+        usual(descriptor)
+
+    monkeypatch.setattr(os, "fsync", other_writes_now)
+    write_atomically(run_dir.error, b"first, longer")
+    assert run_dir.error.read_bytes() == b"first, longer"
+    assert os.listdir(run_dir.root) == ["error.json"]
+
+
 def test_an_error_file_that_is_missing_or_torn_is_no_error(run_dir):
     assert run_dir.read_error() is None
     run_dir.error.write_text('{"code": "da')

@@ -22,7 +22,7 @@ from training.data.sources import load_prompt_rows
 from training.errors import InputError
 from training.journal import Journal
 from training.references import parse_reference
-from training.rundir import HeldOut, RunDir, RunFile, sync_directory
+from training.rundir import HeldOut, RunDir, RunFile, sync_directory, temporary_beside
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _row(prompt: SetPrompt) -> dict[str, Any]:
 def _write_first(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the file whole, unless there is one by then: links, unlike renames, never replace."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)
