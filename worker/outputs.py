@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from app.db import one_at_a_time
 from app.models import Run
 from app.runs.inputs import MODEL_STAGES
-from app.winrates.intake import RowProblems, take_responses, take_scores, take_verdicts
+from app.winrates.intake import (
+    ANSWERS,
+    RowProblems,
+    replaced_since,
+    take_responses,
+    take_scores,
+    take_verdicts,
+)
 from app.winrates.rows import ResponseRow, ScoreRow, VerdictRow, as_response, as_score, as_verdict
 from training.data.lines import RowError, numbered_lines, parse_row
 from training.errors import DataError
 from training.rundir import RunDir
 
 T = TypeVar("T")
+Named = tuple[str, str]  # an answer: its prompt's id and its model
 
 
 class Incomplete(Exception):
@@ -33,12 +42,16 @@ class Outputs:
     responses: list[tuple[int, ResponseRow]] = field(default_factory=list)
     scores: list[tuple[int, ScoreRow]] = field(default_factory=list)
     verdicts: list[tuple[int, VerdictRow]] = field(default_factory=list)
+    judged: dict[Named, str] = field(default_factory=dict)  # the answers' texts, as the judge was given them
 
     def take_in(self, session: Session) -> bool:
         """Write them, in the transaction of the change of state. Raises Incomplete: then nothing is written."""
         if not (self.responses or self.scores or self.verdicts):
             return True
         experiment = session.get_one(Run, self.run_id).experiment_id
+        one_at_a_time(session, ANSWERS)
+        if replaced := replaced_since(session, experiment, self.prompt_set, self.judged):
+            raise Incomplete(_replaced(replaced))
         try:
             if self.responses:
                 take_responses(session, experiment, self.prompt_set, self.responses, self.run_id)
@@ -68,8 +81,26 @@ def read_outputs(stage: str, run_dir: RunDir) -> Outputs:
         found = Outputs(*place, scores=_rows(run_dir.scores, as_score), verdicts=_rows(run_dir.verdicts, as_verdict))
         if not (found.scores or found.verdicts):
             raise Incomplete("The judge ended well, but judged nothing that could be read.")
-        return found
+        return replace(found, judged=_judged(run_dir, found))
     return Outputs(*place)
+
+
+def _judged(run_dir: RunDir, found: Outputs) -> dict[Named, str]:
+    """Of the answers that the judge was given, those that it said something of."""
+    named = {(row.prompt_id, row.model) for _, row in found.scores}
+    named |= {(row.prompt_id, model) for _, row in found.verdicts for model in (row.model_a, row.model_b)}
+    given = _rows(run_dir.given_responses, lambda row: ((str(row["prompt_id"]), row["model"]), row["response"]))
+    return {place: text for _, (place, text) in given if place in named}
+
+
+def _replaced(answers: Sequence[Named]) -> str:
+    prompt_id, model = answers[0]
+    have = "has" if len(answers) == 1 else "have"
+    first = "that" if len(answers) == 1 else "first that"
+    return (
+        f"{len(answers):,} of the answers that it judged {have} been replaced since: {first} of “{model}” to the prompt "
+        f"“{prompt_id}”."
+    )
 
 
 def _rows(path: Path, convert: Callable[[dict[str, Any]], T]) -> list[tuple[int, T]]:

@@ -6,7 +6,7 @@ imports never changes what is there: then it raises RowProblems, each with its l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
@@ -117,11 +117,28 @@ def _forget_said(session: Session, answers: dict[Place, int]) -> None:
 
 def forget_answers(session: Session, run_ids: Sequence[int]) -> None:
     """Take away what these runs answered, and all that anybody said of it."""
+    one_at_a_time(session, ANSWERS)  # a judge that finishes now must not judge what is gone
     of_runs = RESPONSES.c.run_id.in_(run_ids)
     mine = RESPONSES.c.prompt_key == VERDICTS.c.prompt_key
     named = or_(RESPONSES.c.model == VERDICTS.c.model_a, RESPONSES.c.model == VERDICTS.c.model_b)
     session.execute(delete(VERDICTS).where(exists().where(of_runs, mine, named)))
     session.execute(delete(RESPONSES).where(of_runs))  # their scores go with them
+
+
+def replaced_since(
+    session: Session, experiment_id: int, set_name: str, texts: Mapping[tuple[str, str], str]
+) -> list[tuple[str, str]]:
+    """Which of these answers, by prompt's id and model, say something else by now. Those that are gone do not count."""
+    if not texts:
+        return []
+    prompts = known_prompts(session, experiment_id, set_name)
+    answers = answers_of(session, experiment_id, set_name)
+    now = {
+        (prompt_id, model): answers.get((prompts[prompt_id][0], model))
+        for prompt_id, model in texts
+        if prompt_id in prompts
+    }
+    return [place for place, found in now.items() if found is not None and found[1] != texts[place]]
 
 
 def take_scores(

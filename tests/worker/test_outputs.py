@@ -14,6 +14,8 @@ from app.models import Prompt, Response, Score, Verdict
 from app.runs import lease, service, states
 from app.winrates import tables
 from app.winrates.imports import import_responses
+from app.winrates.intake import take_responses
+from app.winrates.rows import as_response
 from tests.worker.helpers import claim, row, scripted
 from training.config import parse_config
 from training.rundir import RunDir
@@ -193,6 +195,36 @@ def test_a_model_that_answers_anew_loses_the_scores_of_its_old_answers(any_datab
         texts = {each.text for each in session.exec(select(Response).where(Response.model == "two"))}
     assert texts == {"Now 0.", "Now 1.", "Now 2."}
     assert count(any_database, Score) == 3
+
+
+@pytest.mark.parametrize("outputs", ["scores", "verdicts"])
+def test_what_a_judge_said_of_answers_that_were_replaced_meanwhile_is_not_taken_for_the_new_ones(
+    any_database, answering, outputs
+):
+    settings, runs = answering
+    answered(any_database, settings, runs)
+    work(any_database, settings, runs["judge"], "os._exit(1)")  # it has its answers, and goes on with these
+    with any_database.write() as session:
+        owner = experiments.by_name(session, "answering")
+        prompts = session.exec(select(Prompt.set_name)).first()
+        anew = as_response({"prompt_id": "1", "model": "two", "response": "Other words."})
+        others = [as_response({"prompt_id": key, "model": "two", "response": f"Well, it is {key}."}) for key in "02"]
+        take_responses(session, owner.id, prompts, list(enumerate([anew, *others], 1)), runs["ask-two"])
+    said = lines(
+        [{"prompt_id": each["prompt_id"], "model": "two", "judge": "reward:r", "score": 1.0} for each in PROMPTS]
+    )
+    script = SCORES.format(said) if outputs == "scores" else verdicts([1, 1, 0])
+    work(any_database, settings, runs["judge"], script)
+    found = row(any_database, runs["judge"])
+    assert (found.state, found.error["code"]) == (states.FAILED, "incomplete")
+    assert "1 of the answers that it judged has been replaced since: that of “two” to the prompt “1”" in str(
+        found.error
+    )
+    assert (count(any_database, Score), count(any_database, Verdict)) == (0, 0)
+    with any_database.write() as session:
+        service.retry(session, runs["judge"])  # it is given the answers as they are now
+    work(any_database, settings, runs["judge"], script)
+    assert row(any_database, runs["judge"]).state == states.FINISHED
 
 
 def test_a_deleted_run_takes_its_answers_and_what_was_said_of_them_with_it(any_database, answering):
