@@ -215,7 +215,8 @@ class ModelAnswerer:
                 self._halve(len(part))
                 continue
             for key, each in zip(part, answers, strict=True):
-                made[key] = {"response": each.text, "ended": each.ended, "tokens": each.tokens}
+                text = each.text.replace("\0", "")  # which no table would take
+                made[key] = {"response": text, "ended": each.ended, "tokens": each.tokens}
         return made
 
     def _try(

@@ -252,6 +252,28 @@ def test_where_one_answer_is_too_much_for_the_memory_the_run_says_so(
         train(run_dir, run)
 
 
+def test_spaces_stay_as_they_were_written_and_nul_characters_which_no_table_takes_do_not(
+    tmp_path: Path, small_model: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(small_model)
+    [nul, newline] = (tokenizer.backend_tokenizer.encode(each, add_special_tokens=False).ids[0] for each in "\0\n")
+    usual = Qwen2ForCausalLM.forward
+
+    def after_words(self: Any, *given: Any, **named: Any) -> Any:
+        output = usual(self, *given, **named)
+        output.logits = torch.zeros_like(output.logits)
+        output.logits[..., newline], output.logits[..., nul] = 2.0, 1.0
+        output.logits[named["input_ids"][:, -1] == newline, -1, nul] = 3.0
+        return output
+
+    monkeypatch.setattr(Qwen2ForCausalLM, "forward", after_words)
+    run_dir, run = respond_run(tmp_path / "run", small_model, prompts, max_new_tokens=5)
+    train(run_dir, run)
+    row = answers(run_dir)[0]
+    assert row["response"] in {"\n" * 2, "\n" * 3} and row["tokens"] == 5  # every other token, whichever is first
+    assert measured(run_dir)["answers_empty"] == 1.0
+
+
 def test_progress_and_samples_tell_answers_alone(tmp_path: Path, small_model: Path, prompts: Path) -> None:
     shared = tmp_path / "shared"
     for index in range(2):
@@ -343,6 +365,7 @@ def test_a_model_that_changed_since_the_run_began_is_refused(tmp_path: Path, pro
         train(run_dir, run)
 
 
+@pytest.mark.long
 def test_a_model_behind_an_endpoint_answers_and_only_what_was_in_flight_is_asked_again(
     tmp_path: Path, prompts: Path
 ) -> None:
