@@ -138,4 +138,5 @@ class _Chosen(LogitsProcessor):
 def _answer(ids: list[int], tokenizer: Any, ends: set[int]) -> Answer:
     ended = bool(ids) and ids[-1] in ends
     words = ids[:-1] if ended else ids
-    return Answer(tokenizer.decode(words, skip_special_tokens=True), ended, len(words), ids)
+    text = tokenizer.decode(words, skip_special_tokens=True).replace("\0", "")  # which no data file may hold
+    return Answer(text, ended, len(words), ids)

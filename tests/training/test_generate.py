@@ -64,6 +64,19 @@ def test_an_answer_that_stops_by_itself_is_told_from_one_that_was_cut(small_mode
     assert (ended.ended, ended.tokens, ended.text) == (True, 0, "")
 
 
+def test_a_nul_that_a_model_writes_is_left_out_of_its_answer(small_model: Path) -> None:
+    model, tokenizer = load_model(small_model).model, load_tokenizer(small_model)
+    set_ends(model, tokenizer)
+    [nul] = tokenizer.encode("\0", add_special_tokens=False)
+    assert tokenizer.decode([nul]) == "\0"
+    with torch.no_grad():  # every next token is NUL
+        model.lm_head = torch.nn.Linear(model.config.hidden_size, model.config.vocab_size)
+        model.lm_head.weight.zero_()
+        model.lm_head.bias.zero_()[nul] = 1.0
+    [answer] = generate(model, tokenizer, CPU, [PROMPTS[0]], 5)
+    assert (answer.text, answer.tokens, answer.ids) == ("", 5, [nul] * 5)
+
+
 def test_no_prompts_no_answers(small_model: Path) -> None:
     assert generate(load_model(small_model).model, load_tokenizer(small_model), CPU, [], 5) == []
 

@@ -119,8 +119,10 @@ class _Work:
         self.log.finish({**(beside or {}), **answers})
         failpoint("after_answers_kept")
         now = time.monotonic()
-        self._tokens += sum(each["tokens"] or 0 for each in answers.values() if "cached" not in each)
-        self._seconds, self._mark = self._seconds + now - self._mark, now
+        if made := [each for each in answers.values() if "cached" not in each]:
+            self._tokens += sum(each["tokens"] or 0 for each in made)
+            self._seconds += now - self._mark
+        self._mark = now
         self._done += len(answers)
         self._show(name, answers)
         if self._bar.ready() or self._done == self._total:
@@ -221,6 +223,7 @@ def _begin(name: str, answerer: Answerer, cache: AnswerCache, work: _Work) -> bo
         work.journal.log(
             f"Some answers of {name} were made on another kind of device, or in other precision.", "warning"
         )
+        work.log.finish({key: {**known, "where": None}})  # nor do they fit where a later attempt answers
     return bool(known["where"] == answerer.where)
 
 
