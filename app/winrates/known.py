@@ -5,11 +5,12 @@ Functions that write take a write session that holds the lock (app.db.one_at_a_t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Table, insert, update
+from sqlalchemy import Table, bindparam, insert, update
 from sqlmodel import Session, select
 
 from app.models import Prompt, Response, Score, Verdict
@@ -20,6 +21,7 @@ from training.data.lines import RowProblem
 T = TypeVar("T")
 Numbered = Sequence[tuple[int, T]]  # rows with the line that each stands in
 Place = tuple[int, str]  # an answer's: its prompt's key and its model
+NOTHING: dict[str, Any] = {"messages": None, "category": None, "reference": None}  # what is known of a prompt at least
 AT_ONCE = 500  # values of one statement: SQLite takes 32,766
 ROWS_AT_ONCE = 10_000  # that are written by one call: a million as one list would take a gigabyte
 
@@ -36,31 +38,48 @@ class RowProblems(Exception):
 
 
 def prompt_keys(session: Session, experiment_id: int, set_name: str, rows: Numbered[ResponseRow]) -> dict[str, int]:
-    """The key of each prompt that these rows answer, made known where it was not. Raises RowProblems."""
-    known = known_prompts(session, experiment_id, set_name)
+    """The key of each prompt that these rows answer, made known where it was not. Raises RowProblems.
+
+    What rows say of a prompt (messages, category, reference) is kept where nothing was known of it before.
+    """
+    known = _known_rows(session, experiment_id, set_name)
     problems: list[RowProblem] = []
     wanted: dict[str, ResponseRow] = {}
     for line, row in rows:
         there = wanted.get(row.prompt_id)
-        before = (there.messages if there else None) or known.get(row.prompt_id, (0, None))[1]
+        before = (there.messages if there else None) or known.get(row.prompt_id, NOTHING)["messages"]
         if before is not None and row.messages is not None and before != row.messages:
             sentence = f"The prompt “{row.prompt_id[:60]}” is another one than before under this id."
             problems.append(RowProblem(line, sentence, "Each prompt has an id of its own."))
-        if there is None or (there.messages is None and row.messages is not None):
-            wanted[row.prompt_id] = row
+        if there is None or any(getattr(there, name) is None and getattr(row, name) is not None for name in NOTHING):
+            wanted[row.prompt_id] = row if there is None else replace(there, **_filled(_about(there), row))
     if problems:
         raise RowProblems(problems)
     made = make_known(session, experiment_id, set_name, dict(wanted))
-    for prompt_id, row in wanted.items():
-        if row.messages is not None and made[prompt_id][1] is None:  # known by its id alone until now
-            session.execute(update(PROMPTS).where(PROMPTS.c.id == made[prompt_id][0]).values(**_about(row)))
+    more = [
+        {"key": made[prompt_id][0], **filled}
+        for prompt_id, about in known.items()
+        if prompt_id in wanted and (filled := _filled(about, wanted[prompt_id])) != about
+    ]
+    if more:
+        session.connection().execute(update(PROMPTS).where(PROMPTS.c.id == bindparam("key")), more)
     return {prompt_id: key for prompt_id, (key, _) in made.items()}
 
 
+def _known_rows(session: Session, experiment_id: int, set_name: str) -> dict[str, dict[str, Any]]:
+    """What is known of each prompt of the set, by its id, as `_about` has it."""
+    columns = (PROMPTS.c.prompt_id, *(PROMPTS.c[name] for name in NOTHING))
+    statement = select(*columns).where(PROMPTS.c.experiment_id == experiment_id, PROMPTS.c.set_name == set_name)
+    return {prompt_id: dict(zip(NOTHING, about, strict=True)) for prompt_id, *about in session.execute(statement)}
+
+
+def _filled(about: Mapping[str, Any], row: ResponseRow) -> dict[str, Any]:
+    """What is known of a prompt, and where nothing is, what a row says."""
+    return {name: getattr(row, name) if value is None else value for name, value in about.items()}
+
+
 def _about(row: ResponseRow | None) -> dict[str, Any]:
-    if row is None:
-        return {"messages": None, "category": None, "reference": None}
-    return {"messages": row.messages, "category": row.category, "reference": row.reference}
+    return dict(NOTHING) if row is None else {name: getattr(row, name) for name in NOTHING}
 
 
 def make_known(

@@ -315,3 +315,18 @@ def test_runs_that_finish_at_once_make_each_prompt_known_once(bring):
 
     together(bring, [lambda n=n: take(n) for n in range(4)])
     assert count(bring.database, Prompt, Response) == [50, 200]
+
+
+def test_what_one_row_says_of_a_prompt_is_kept_whatever_row_it_is_and_whenever_it_comes(bring):
+    asked = [{"role": "user", "content": "2 + 2?"}]
+    bring.responses([answer("p0", "a", category="sums"), answer("p0", "b", prompt="2 + 2?")])
+    assert [(each.messages, each.category, each.reference) for each in prompts(bring)] == [(asked, "sums", None)]
+    bring.responses([answer("p0", "c", prompt="2 + 2?", category="other", reference="4"), answer("p1", "c")])
+    bring.responses([answer("p1", "a", reference="5")])
+    found = [(each.messages, each.category, each.reference) for each in prompts(bring)]
+    assert found == [(asked, "sums", "4"), (None, None, "5")]
+
+
+def prompts(bring):
+    with bring.database.read() as session:
+        return session.exec(select(Prompt).order_by(Prompt.prompt_id)).all()
