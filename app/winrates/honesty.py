@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
-from app.models import Experiment, Prompt, Response, Run
-from app.runs import graph, states
+from app.models import Experiment, Prompt, Response, Run, Score, Verdict
+from app.runs import graph
 from app.runs.inputs import find_dataset
 from app.winrates.opinions import Array
 from app.winrates.sets import PEOPLE
 from app.winrates.stats import Rate
-from training.config import InvalidConfig, JudgeConfig, JudgingConfig, StageConfig, parse_config
+from training.config import InvalidConfig, JudgingConfig, StageConfig, parse_config
 from training.references import parse_reference
 
 EDGE = 0.05  # a rate beyond this, or beyond 1 minus it, hardly moves any more
@@ -134,17 +134,22 @@ def of_prompts(models: Sequence[str], rates: Sequence[Rate]) -> list[str]:
     return said
 
 
-def noise_of(session: Session, experiment: Experiment, judge: str) -> dict[str, float]:
-    """How much a judge contradicts itself, by the latest finished run of it in this experiment; empty where unknown."""
-    statement = select(Run).where(
-        Run.experiment_id == experiment.id, Run.stage == "judge", Run.state == states.FINISHED
-    )
-    for run in session.exec(statement.order_by(col(Run.id).desc())):
-        config = _config_of(run)
-        if isinstance(config, JudgeConfig) and config.judge_name == judge:
-            last = {name: (run.summary.get(name) or {}).get("last") for name in NOISE}
-            return {name: float(value) for name, value in last.items() if value is not None}
-    return {}
+def noise_of(session: Session, experiment: Experiment, set_name: str, judge: str) -> dict[str, float]:
+    """How much a judge contradicts itself, by the latest run of it whose verdicts or scores on these prompts stand;
+    empty where unknown."""
+    of_set = (Prompt.experiment_id == experiment.id, Prompt.set_name == set_name)
+    voted = select(func.max(Verdict.run_id)).join(Prompt, col(Prompt.id) == col(Verdict.prompt_key))
+    scored = select(func.max(Score.run_id)).join(Response, col(Response.id) == col(Score.response_id))
+    scored = scored.join(Prompt, col(Prompt.id) == col(Response.prompt_key))
+    found = [
+        session.exec(voted.where(*of_set, Verdict.judge == judge)).one(),
+        session.exec(scored.where(*of_set, Score.judge == judge)).one(),
+    ]
+    run = session.get(Run, max(key or 0 for key in found))
+    if run is None:
+        return {}
+    last = {name: (run.summary.get(name) or {}).get("last") for name in NOISE}
+    return {name: float(value) for name, value in last.items() if value is not None}
 
 
 def of_noise(noise: dict[str, float]) -> list[str]:

@@ -66,7 +66,7 @@ def winrate(
     rows = [_row(against, answers, place, rate) for place, rate in zip(places, rates, strict=True)]
     compared = compare_all(against.preferences[places]) if places else {}
     names = [opinions.models[place] for place in places]
-    noise = honesty.noise_of(session, experiment, chosen)
+    noise = honesty.noise_of(session, experiment, set_name, chosen)
     controlled = [
         place for place, row in zip(places, rows, strict=True) if row["length_controlled_win_rate"] is not None
     ]

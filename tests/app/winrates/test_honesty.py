@@ -1,11 +1,12 @@
 """Each sentence that stands beside a table, in a case that calls for it and in one that does not."""
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import select
 
 from app.datasets.service import import_file
 from app.errors import Invalid
-from app.models import Run
-from app.runs import states
+from app.models import Prompt, Verdict
 from app.winrates import tables
 from app.winrates.intake import take_verdicts
 from app.winrates.rows import as_verdict
@@ -103,12 +104,16 @@ def test_answers_that_never_ended_are_told_of_the_baseline_too(bring, unended, w
 # The judge's own noise
 
 
-def judged(database, name, **last):
-    """A finished run of llm:j that measured so much."""
+def judged(database, name, judge="llm:j", prompts="imported", **last):
+    """A finished run of a judge that measured so much; it said what this judge is known to have said."""
     with database.write() as session:
         config = parse_config({"stage": "judge", "judge": "api:local/j"})
         summary = {key: {"last": value} for key, value in last.items()}
-        return run(session, name, config, summary=summary).id
+        key = run(session, name, config, summary=summary).id
+        of_set = select(Prompt.id).where(Prompt.set_name == prompts)
+        said_here = update(Verdict).where(Verdict.judge == judge, Verdict.prompt_key.in_(of_set))
+        session.execute(said_here.values(run_id=key))
+        return key
 
 
 @pytest.mark.parametrize(
@@ -131,18 +136,28 @@ def test_a_judge_that_contradicts_itself_is_told(bring, noise, sentences):
         assert tables.winrate(session, the(session), baseline="base").noise == noise
 
 
-def test_the_noise_is_of_the_latest_finished_run_of_the_same_judge(bring):
+def test_the_noise_is_of_the_run_whose_verdicts_stand(bring):
     bring.verdicts([*said("m", "base", EVEN), *said("m", "base", EVEN, "llm:other")])
     judged(bring.database, "first", order_disagreement=0.9)
     judged(bring.database, "second", order_disagreement=0.1)
-    unfinished = judged(bring.database, "third", order_disagreement=0.8)
-    with bring.database.write() as session:
-        session.get_one(Run, unfinished).state = states.RUNNING
+    judged(bring.database, "third", judge="nobody", order_disagreement=0.8)  # nothing of it has come in
     assert warnings(bring.database) == []
     assert warnings(bring.database, judge="llm:other") == []
     with bring.database.read() as session:
         assert tables.winrate(session, the(session), "llm:j").noise == {"order_disagreement": 0.1}
         assert tables.winrate(session, the(session), "llm:other").noise == {}
+
+
+def test_the_noise_on_another_prompt_set_is_not_of_this_one(bring):
+    bring.verdicts(said("m", "base", EVEN), prompts="held_out")
+    bring.verdicts([*said("m", "base", EVEN), *said("m", "base", EVEN)], prompts="data:more@1")
+    judged(bring.database, "here", prompts="held_out", order_disagreement=0.1)
+    judged(bring.database, "there", prompts="data:more@1", order_disagreement=0.9)
+    with bring.database.read() as session:
+        noise = {
+            name: tables.winrate(session, the(session), prompts=name).noise for name in ("held_out", "data:more@1")
+        }
+    assert noise == {"held_out": {"order_disagreement": 0.1}, "data:more@1": {"order_disagreement": 0.9}}
 
 
 # Who labelled what the models were trained on
