@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 WIDTH, HEIGHT = 150, 46  # of a run's box, in pixels
 GAP, SPACE = 44, 14  # between layers, and between boxes of one
+PASSAGE = 2  # the height of a place where a line passes a layer
 SWEEPS = 8  # over all layers, there and back: more change nothing in graphs of this size
 
 
@@ -38,19 +40,52 @@ def picture(rows: Sequence[Mapping[str, Any]], edges: Iterable[tuple[int, int]])
     """Runs (with `id` and `state`) and (parent, child) ids; edges of other runs are left out."""
     by_id = {int(row["id"]): row for row in rows}
     links = sorted({(a, b) for a, b in edges if a in by_id and b in by_id})
-    layers = _ordered(_layers(list(by_id), links), links)
-    tallest = max((len(layer) for layer in layers), default=0)
+    layers = _layers(list(by_id), links)
+    ways = _ways(layers, links)
+    layers = _ordered(layers, [step for way in ways.values() for step in pairwise(way)])
+    tallest = max(map(_tall, layers), default=0)
     places: dict[int, tuple[float, float]] = {}
     for column, layer in enumerate(layers):
-        top = (tallest - len(layer)) * (HEIGHT + SPACE) / 2
-        for place, run in enumerate(layer):
-            places[run] = column * (WIDTH + GAP), top + place * (HEIGHT + SPACE)
+        y = (tallest - _tall(layer)) / 2
+        for run in layer:
+            places[run] = column * (WIDTH + GAP), y
+            y += _high(run) + SPACE
     return Picture(
         width=max(0, len(layers) * (WIDTH + GAP) - GAP),
-        height=max(0, tallest * (HEIGHT + SPACE) - SPACE),
-        boxes=[Box(*places[run], by_id[run]) for layer in layers for run in layer],
-        lines=[(_line(places[a], places[b]), by_id[a]["state"], by_id[b]["state"]) for a, b in links],
+        height=tallest,
+        boxes=[Box(*places[run], by_id[run]) for layer in layers for run in layer if run in by_id],
+        lines=[
+            (_line([(x, y, _high(run)) for run in way for x, y in [places[run]]]), by_id[a]["state"], by_id[b]["state"])
+            for (a, b), way in ways.items()
+        ],
     )
+
+
+def _high(run: int) -> float:
+    """A run's height; that of a place which a line passes, whose number is below 0, is small."""
+    return HEIGHT if run >= 0 else PASSAGE
+
+
+def _tall(layer: Sequence[int]) -> float:
+    return sum(map(_high, layer)) + SPACE * max(0, len(layer) - 1)
+
+
+def _ways(layers: list[list[int]], links: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """What each link passes: its ends, and between them a place of its own in every layer that it crosses.
+
+    These places are added to the layers, so that no line goes through another run's box.
+    """
+    column = {run: place for place, layer in enumerate(layers) for run in layer}
+    ways: dict[tuple[int, int], list[int]] = {}
+    number = 0
+    for a, b in links:
+        ways[a, b] = [a]
+        for crossed in range(column[a] + 1, column[b]):
+            number -= 1
+            layers[crossed].append(number)
+            ways[a, b].append(number)
+        ways[a, b].append(b)
+    return ways
 
 
 def _layers(runs: Sequence[int], links: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -88,8 +123,18 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
-    """A curve from the right side of one box to the left side of another."""
-    (x1, y1), (x2, y2) = (start[0] + WIDTH, start[1] + HEIGHT / 2), (end[0], end[1] + HEIGHT / 2)
-    bend = min(GAP, max(x2 - x1, 0)) / 2 + 4
-    return f"M{x1:g} {y1:g} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
+def _line(places: Sequence[tuple[float, float, float]]) -> str:
+    """A curve from the right side of one box to the left side of another, straight through the places on its way.
+
+    places: (x, y, height) of each.
+    """
+    (x, y, height), *others = places
+    path, here = "", (x + WIDTH, y + height / 2)
+    for x, y, height in others:
+        (x1, y1), (x2, y2) = here, (x, y + height / 2)
+        bend = (x2 - x1) / 2
+        start = path or f"M{x1:g} {y1:g}"
+        passed = "" if (x, y, height) == others[-1] else f" H{x2 + WIDTH:g}"
+        path = f"{start} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}{passed}"
+        here = x2 + WIDTH, y2
+    return path

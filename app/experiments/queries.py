@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlmodel import Session, col, func, select
 
-from app.models import Experiment, Run
+from app.models import Experiment, Run, RunParent
 
 
 def list_experiments(session: Session, limit: int = 500) -> list[dict[str, Any]]:
@@ -27,3 +27,9 @@ def list_experiments(session: Session, limit: int = 500) -> list[dict[str, Any]]
         }
         for each in found
     ]
+
+
+def edges(session: Session, experiment_id: int) -> list[tuple[int, int]]:
+    """(parent, child) of every run of an experiment that needs another."""
+    statement = select(RunParent.parent_id, RunParent.run_id).join(Run, col(Run.id) == col(RunParent.run_id))
+    return list(session.exec(statement.where(Run.experiment_id == experiment_id)))

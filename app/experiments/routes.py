@@ -12,6 +12,7 @@ from app.auth import Role, require
 from app.demo import data as demo
 from app.errors import Invalid
 from app.experiments import queries, service, spec
+from app.experiments.picture import picture
 from app.runs import queries as runs
 from app.web import database, page, settings
 from app.winrates.choices import Asked
@@ -46,7 +47,8 @@ def experiment_page(
         experiment = service.get(session, experiment_id)
         found = runs.list_runs(session, runs.Filter(experiment=experiment_id, sort="oldest"), size=200)
         shown = result(session, experiment, Asked(judge, baseline, prompts))
-    return page(request, "experiments/show.html", experiment=experiment, found=found, result=shown)
+        graph = picture(found.rows, queries.edges(session, experiment_id))
+    return page(request, "experiments/show.html", experiment=experiment, found=found, result=shown, graph=graph)
 
 
 @api.get("/experiments", dependencies=[require(Role.VIEWER)])

@@ -13,7 +13,17 @@ const filters = document.getElementById("filters");
 
 // ---- live cells
 
+// A run's box in the picture of its experiment.
+function repaint(run) {
+  const box = document.querySelector(`#graph [data-run="${run.id}"]`);
+  if (!box) return;
+  box.setAttribute("class", `box state-${run.state}`);
+  box.querySelector("[data-mark]").textContent = MARKS[run.state];
+  box.querySelector("[data-word]").textContent = run.state;
+}
+
 function update(run) {
+  repaint(run);
   const line = rows()?.querySelector(`tr[data-run="${run.id}"]`);
   if (!line) return false;
   const cell = (name) => line.querySelector(`[data-cell="${name}"]`);
@@ -56,6 +66,8 @@ async function refresh() {
   const old = document.getElementById("table");
   if (!fresh || !old) return location.reload();
   old.replaceWith(document.adoptNode(fresh));
+  const graph = page.getElementById("graph");
+  if (graph) document.getElementById("graph")?.replaceWith(document.adoptNode(graph));
   const total = page.getElementById("total");
   if (total) document.getElementById("total")?.replaceWith(document.adoptNode(total));
   for (const box of boxes()) box.checked = ticked.has(Number(box.value));

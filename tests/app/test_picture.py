@@ -28,6 +28,14 @@ def test_two_chains_do_not_cross_however_their_runs_are_numbered() -> None:
     assert (y[1] < y[2]) == (y[4] < y[3])
 
 
+def test_a_long_line_passes_beside_the_boxes_in_between() -> None:
+    found = picture(rows(1, 2, 3), [(1, 2), (2, 3), (1, 3)])
+    between = next(box for box in found.boxes if box.row["id"] == 2)
+    (passing,) = [path for path, _, _ in found.lines if path.count("C") == 2]
+    heights = {float(step.split()[5]) for step in passing.split("C")[1:2]}
+    assert not any(between.y - 1 < y < between.y + HEIGHT + 1 for y in heights)
+
+
 def test_links_to_runs_of_other_experiments_are_left_out() -> None:
     assert picture(rows(1), [(9, 1), (1, 8)]).lines == []
 
