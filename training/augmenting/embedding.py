@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from training.embed import Embedder
 from training.errors import Stopped
 from training.files import disk_errors
 from training.journal import Journal
+from training.rundir import temporary_beside
 from training.throttle import Throttle
 
 BLOCK = 1024  # texts
@@ -49,7 +49,7 @@ class Embeddings:
         except (OSError, ValueError, EOFError):
             pass  # not there, or damaged: it is made anew
         found = self._embedder.encode(texts)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(path)
         with disk_errors("embeddings"):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with temporary.open("wb") as file:

@@ -21,7 +21,7 @@ from training.errors import DataError
 from training.files import disk_errors
 from training.journal import Journal
 from training.leak_guard import without_held_out
-from training.rundir import RunDir, RunFile
+from training.rundir import RunDir, RunFile, temporary_beside
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def write_remaining(data: Data, path: Path, run_dir: RunDir, journal: Journal) -
     """Write the rows whose prompts were not drawn, as they stand, in their order. Returns how many. Raises DiskFull."""
     drawn = {digest(prompt.messages) for prompt in data.chosen}
     commits, written = Commits(run_dir.commits), 0
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with disk_errors("the remaining rows"), temporary.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)

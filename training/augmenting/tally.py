@@ -100,8 +100,7 @@ def _similarities(values: Iterable[float | None], threshold: float) -> dict[str,
     counts = [0] * BINS
     for value in known:
         counts[min(BINS - 1, max(0, int(value * BINS)))] += 1
-    edges = [round(edge / BINS, 6) for edge in range(BINS + 1)]
-    return {"threshold": threshold, "count": len(known), "edges": edges, "counts": counts}
+    return {"threshold": threshold, "count": len(known), "low": 0.0, "width": 1 / BINS, "counts": counts}
 
 
 def in_words(sifted: Sequence[Sifted], thresholds: Thresholds) -> list[str]:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from training.answering import Answerer, EndpointAnswerer, ModelAnswerer
 from training.augmenting.works import Works
 from training.augmenting.writing import clean
-from training.commits import Commits
 from training.config import AskingConfig, AugmentConfig, RespondConfig
 from training.data.encoding import plain_backend
 from training.data.examples import SetPrompt
 from training.endpoint import Endpoint
 from training.errors import InputError
-from training.hub import fetch_model
-from training.journal import Journal
+from training.finding import find_endpoint, find_folder
 from training.model_files import inspect_model
 from training.preparation import model_identity
 from training.references import parse_reference
@@ -51,22 +48,16 @@ class Writer:
         self._model: TextModel | None = None
         self._loaded = False
         settings, found = self._settings(config.max_new_tokens, config.seed), run.inputs.get(config.model)
-        reference = parse_reference(config.model)
-        if reference.kind == "api":
-            if found is None or found.url is None:
-                raise InputError(
-                    f"The settings name no endpoint for {config.model}.", "Name it in PREFLAB_ENDPOINTS, as name=url.",
-                    field="model",
-                )  # fmt: skip
+        if parse_reference(config.model).kind == "api":
             if goes_on:
                 raise InputError(
                     f"{config.model} answers chats, and the writing instructions are a text to go on with ({{new_prompt}}).",
                     "Write them as a request, without {new_prompt}, or take a model that runs here.",
                     field="writing",
                 )
-            self._endpoint = Endpoint(reference, found.url, config, works.journal), found.url
+            self._endpoint = find_endpoint(config.model, "model", run, config, works.journal)
         else:
-            folder = _folder(config, run, run_dir, works.journal)
+            folder = find_folder(config.model, "model", run, run_dir, works.journal)
             identity = model_identity(folder, found)
             self._model = TextModel(folder, inspect_model(folder), found, identity, settings, works.journal)
         self.facts = dict(self._answerer(settings, False).facts)
@@ -124,12 +115,3 @@ WRITING = "writing"
 def _seed(seed: int, phase: str, number: int) -> int:
     """One of its own for each round."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {phase} {number}".encode(), digest_size=8).digest()) % 2**31
-
-
-def _folder(config: AugmentConfig, run: RunFile, run_dir: RunDir, journal: Journal) -> Path:
-    reference, found = parse_reference(config.model), run.inputs.get(config.model)
-    if reference.kind == "hf":
-        return fetch_model(reference, journal, Commits(run_dir.commits))
-    if found is None or found.path is None:
-        raise InputError(f"{config.model} was not found.", "Check the name, or choose another model.", field="model")
-    return Path(found.path)

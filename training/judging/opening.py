@@ -10,12 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from training.batches import MicroBatch
-from training.commits import Commits
 from training.config import JudgingConfig
 from training.device import Device, choose_device, fitting_micro_batch
-from training.endpoint import Endpoint
 from training.errors import InputError, ModelError
-from training.hub import fetch_model
+from training.finding import find_endpoint, find_folder
 from training.journal import Journal
 from training.judging.answers import Answers
 from training.judging.checker import Checker
@@ -48,10 +46,11 @@ def open_judge(
         return Checker(answers, config.check, config.judge_name)
     if config.way == "pairwise":
         instructions = _instructions(config, run)
-        endpoint = _endpoint(config, run, journal)
+        endpoint, _ = find_endpoint(config.judge, "judge", run, config, journal)
         return PairwiseJudge(answers, endpoint, instructions, baseline, twice, config.judge_name)
     if parse_reference(config.judge).kind == "api":
-        return RewardEndpoint(answers, _endpoint(config, run, journal), twice, config.judge_name)
+        endpoint, _ = find_endpoint(config.judge, "judge", run, config, journal)
+        return RewardEndpoint(answers, endpoint, twice, config.judge_name)
     return _model_judge(config, run, run_dir, answers, twice, journal)
 
 
@@ -64,16 +63,6 @@ def _instructions(config: JudgingConfig, run: RunFile) -> Instructions:
     return read_instructions(Path(found.path))
 
 
-def _endpoint(config: JudgingConfig, run: RunFile, journal: Journal) -> Endpoint:
-    reference, found = parse_reference(config.judge), run.inputs.get(config.judge)
-    if found is None or found.url is None:
-        name = reference.name.partition("/")[0]
-        raise InputError(
-            f"The settings name no endpoint “{name}”.", "Name it in PREFLAB_ENDPOINTS, as name=url.", field="judge"
-        )
-    return Endpoint(reference, found.url, config, journal)
-
-
 # -- models that run here ------------------------------------------------------------------------------------------
 
 
@@ -82,7 +71,7 @@ def _model_judge(
 ) -> ModelJudge:
     classifies = config.way == "reward"
     ends = SCORING if classifies else CAUSAL
-    folder = _folder(config, run, run_dir, journal, ends)
+    folder = find_folder(config.judge, "judge", run, run_dir, journal, ends)
     facts = inspect_model(folder, ends=ends)
     if not facts.has_chat_template:
         journal.log(
@@ -106,16 +95,6 @@ def _model_judge(
     limit = _limit(config, model, facts.parameters, device)
     identity = {"model": _identity(config, folder, run)}
     return ModelJudge(answers, twice, config.judge_name, made, score, limit, identity, journal, config.seed)
-
-
-def _folder(config: JudgingConfig, run: RunFile, run_dir: RunDir, journal: Journal, ends: tuple[str, ...]) -> Path:
-    reference = parse_reference(config.judge)
-    if reference.kind == "hf":
-        return fetch_model(reference, journal, Commits(run_dir.commits), ends)
-    found = run.inputs.get(config.judge)
-    if found is None or found.path is None:
-        raise InputError(f"{config.judge} was not found.", "Check the name, or choose another judge.", field="judge")
-    return Path(found.path)
 
 
 def _load(folder: Path, found: ResolvedInput | None, classifies: bool, device: Device) -> Any:

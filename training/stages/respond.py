@@ -18,14 +18,12 @@ import orjson
 
 from training.answer_cache import AnswerCache, digest, prompt_key
 from training.answering import Answerer, EndpointAnswerer, ModelAnswerer
-from training.commits import Commits
 from training.config import RespondConfig
 from training.data.prompt_sets import SetPrompt, load_prompts
-from training.endpoint import Endpoint
 from training.errors import InputError, Stopped
 from training.failpoints import failpoint
 from training.files import disk_errors
-from training.hub import fetch_model
+from training.finding import find_endpoint, find_folder
 from training.journal import Journal
 from training.model_files import inspect_model
 from training.preparation import model_identity
@@ -229,21 +227,9 @@ def _begin(name: str, answerer: Answerer, cache: AnswerCache, work: _Work) -> bo
 
 def _find(config: RespondConfig, text: str, run: RunFile, run_dir: RunDir, journal: Journal) -> Answerer:
     """A model, found but not loaded, or its endpoint. Raises TrainingError."""
-    reference, found = parse_reference(text), run.inputs.get(text)
-    if reference.kind == "api":
-        if found is None or found.url is None:
-            raise InputError(
-                f"The settings name no endpoint for {text}.",
-                "Name it in PREFLAB_ENDPOINTS, as name=url.",
-                field="model",
-            )
-        return EndpointAnswerer(Endpoint(reference, found.url, config, journal), found.url, config)
-    if reference.kind == "hf":
-        folder = fetch_model(reference, journal, Commits(run_dir.commits))
-    elif found is None or found.path is None:
-        raise InputError(f"{text} was not found.", "Check the name, or choose another model.", field="model")
-    else:
-        folder = Path(found.path)
+    if parse_reference(text).kind == "api":
+        return EndpointAnswerer(*find_endpoint(text, "model", run, config, journal), config)
+    folder, found = find_folder(text, "model", run, run_dir, journal), run.inputs.get(text)
     return ModelAnswerer(folder, inspect_model(folder), found, model_identity(folder, found), config, journal)
 
 

@@ -250,7 +250,7 @@ def test_a_histogram_counts_into_fiftieths_and_what_lies_below_zero_into_the_fir
         1,
         1,
     )
-    assert (prompts_["threshold"], len(prompts_["edges"]), prompts_["edges"][-1]) == (0.95, 51, 1.0)
+    assert (prompts_["threshold"], prompts_["low"], prompts_["width"], len(prompts_["counts"])) == (0.95, 0.0, 0.02, 50)
 
 
 def test_the_funnel_in_words_names_thresholds() -> None:
