@@ -9,11 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 import typer
+from sqlalchemy import update
 
 from app.cli import cli
 from app.experiments import service as experiments
 from app.experiments import spec
-from app.models import Event, Run, Worker
+from app.models import Event, Run, Verdict, Worker
 from app.runs import service as runs
 from app.runs import states
 from app.winrates.intake import take_scores
@@ -82,6 +83,7 @@ def before(command, database):
             judge = parse_config({"stage": "judge", "judge": "api:local/judge"})
             run = runs.launch(session, experiments.by_name(session, "arena"), runs.NewRun("judge", judge))
             run.state, run.summary = states.FINISHED, {key: {"last": 0.08} for key in ("judged", "order_disagreement")}
+            session.execute(update(Verdict).where(Verdict.judge == "llm:judge").values(run_id=run.id))
 
 
 def compare(example, real, path=""):
