@@ -14,7 +14,7 @@ TOKENS: dict[str, Winner] = {
 }  # fmt: skip
 """What a verdict's line may hold. C is a tie in the instructions that many know (Zheng et al. 2023)."""
 BEFORE = re.compile(
-    r"^(?:(?:my|the) )?(?:final )?(?:verdict|judge?ment|winner|choice|decision|answer)(?: is)?\s*[:=]?\s*",
+    r"^(?:(?:my|the) )?(?:final )?(?:verdict|judge?ment|winner|choice|decision|answer)(?: is)?\s*[:=]?\s*(?:answer )?",
     re.IGNORECASE,
 )
 AFTER = re.compile(r"\s+(?:is (?:the )?(?:better|best|winner)(?: one| answer)?|wins)$", re.IGNORECASE)

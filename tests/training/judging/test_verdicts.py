@@ -13,7 +13,7 @@ from training.judging.verdicts import MOST_REASON, Winner, combine, excerpt, rea
         ("x\n**Tie**\n---\n", "tie"), ("$\\boxed{B}$", "second"), ("Final verdict: tie", "tie"), ("The winner is A.", "first"),
         ("Answer 2", "second"), ("answer: A", "first"), ("**Answer 1 is better.**", "first"), ("```\nB\n```", "second"),
         ("“A”", "first"), ("<B>", "second"), ("<think>A is worse</think>\nB", "second"), ("My verdict is: B", "second"),
-        ("Draw", "tie"), ("A wins", "first"),
+        ("Draw", "tie"), ("A wins", "first"), ("Verdict: Answer 1", "first"), ("Winner: answer B is better.", "second"),
     ],
 )  # fmt: skip
 def test_a_last_line_that_is_a_verdict_is_read(text: str, winner: Winner) -> None:
@@ -24,7 +24,7 @@ def test_a_last_line_that_is_a_verdict_is_read(text: str, winner: Winner) -> Non
     "text",
     [
         "", "\n \n", "A or B", "A\nbecause it is longer", "I cannot judge this.", "AB", "Answer 3", "3", "A is better than B",
-        "Neither", "A and B tie", "The verdict", "not A", "\0", "שלום", "A B", "12", "Verdict:", "tie?no", "a tie breaker",
+        "Neither", "A and B tie", "The verdict", "not A", "\0", "שלום", "A B", "12", "Verdict:", "Verdict: answer", "tie?no", "a tie breaker",
     ],
 )  # fmt: skip
 def test_anything_else_is_no_verdict(text: str) -> None:
