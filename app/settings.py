@@ -6,6 +6,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -99,6 +100,11 @@ class Settings(BaseSettings):
             name, _, url = part.partition("=")
             if not NAME.fullmatch(name) or not url.startswith(("http://", "https://")):
                 raise ValueError(f"“{part[:100]}” is no endpoint: write name=http://host:port/v1, with commas between")
+            parts = urlsplit(url)
+            if "@" in parts.netloc or parts.query or parts.fragment:
+                raise ValueError(
+                    f"the address of {name} holds more than http://host:port/v1: its key belongs into {key_variable(name)}"
+                )
             found[name] = url.rstrip("/")
         return found
 
