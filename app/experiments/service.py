@@ -18,7 +18,7 @@ from app.runs import service as runs
 from app.runs.checks import check_inputs
 from app.runs.inputs import pin, pinned
 from app.settings import Settings
-from training.config import StageConfig
+from training.config import JudgeConfig, StageConfig
 from training.references import NAME
 
 PLAYGROUND = "playground"  # the experiment of runs that were launched without one
@@ -123,6 +123,7 @@ def launch_one(
     check_space(settings)
     one_at_a_time(session, "launch")
     owner = get_or_create(session, experiment)
+    config = _against_its_baseline(config, owner)
     inputs = check_inputs(session, settings, config, owner)
     if inputs.errors:
         message = " ".join(f"{field}: {sentence}" for field, sentence in inputs.errors.items())
@@ -130,6 +131,13 @@ def launch_one(
     chosen = name or free_name(session, owner, config.stage)
     new = runs.NewRun(chosen, pinned(session, config), inputs.parents, tags or [], idempotency_key)
     return runs.launch(session, owner, new)
+
+
+def _against_its_baseline(config: StageConfig, owner: Experiment) -> StageConfig:
+    """As in an experiment's file: a judge run that names no baseline has the experiment's."""
+    if not isinstance(config, JudgeConfig) or config.baseline:
+        return config
+    return config.model_copy(update={"baseline": str(owner.spec.get("baseline") or "")})
 
 
 def free_name(session: Session, experiment: Experiment, stem: str) -> str:

@@ -64,6 +64,7 @@ def _judging(session: Session, config: JudgeConfig, owner: Experiment | None) ->
     lines = [Line("answers", f"{sum(answered):,}", f"to {len(answered):,} prompts of {chosen}")]
     if config.way != "pairwise":
         return lines
-    pairs = sum(count - 1 if config.baseline else count * (count - 1) // 2 for count in answered)
+    baseline = config.baseline or owner.spec.get("baseline")
+    pairs = sum(count - 1 if baseline else count * (count - 1) // 2 for count in answered)
     requests = round(2 * pairs * (1 + config.repeat_fraction))
     return [*lines, Line("requests", f"about {requests:,}", f"{pairs:,} pairs, each in both orders")]

@@ -110,6 +110,18 @@ def test_a_judge_run_waits_for_all_answers_and_is_given_them(any_database, answe
     assert run_dir.read_config().config["baseline"] == "one"
 
 
+def test_a_judge_of_pairs_that_is_launched_later_compares_with_the_experiments_baseline(any_database, answering):
+    settings, runs = answering
+    answered(any_database, settings, runs)
+    with any_database.write() as session:
+        for name, asked in (("usual", {}), ("other", {"baseline": "two"})):
+            config = parse_config({"stage": "judge", "judge": "api:local/again", **asked})
+            runs[name] = experiments.launch_one(session, settings, config, experiment="answering", name=name).id
+        alone = experiments.launch_one(session, settings, config.model_copy(update={"baseline": ""})).id
+    assert [row(any_database, runs[name]).config["baseline"] for name in ("usual", "other")] == ["one", "two"]
+    assert row(any_database, alone).config["baseline"] == ""
+
+
 def test_answers_and_verdicts_are_in_the_table_as_soon_as_the_run_has_finished(any_database, answering):
     settings, runs = answering
     answered(any_database, settings, runs)
