@@ -60,7 +60,7 @@ class Outputs:
             if self.verdicts:
                 take_verdicts(session, experiment, self.prompt_set, self.verdicts, self.run_id)
         except RowProblems as error:
-            raise Incomplete(f"Its outputs do not fit the experiment: {error}.") from None
+            raise Incomplete(f"Its outputs do not fit the experiment: {str(error).rstrip('.')}.") from None
         except KeyError:
             raise Incomplete("Answers that it judged are gone from the experiment.") from None
         return True
@@ -110,4 +110,4 @@ def _rows(path: Path, convert: Callable[[dict[str, Any]], T]) -> list[tuple[int,
     try:
         return [(number, convert(parse_row(line))) for number, line in numbered_lines(path)]
     except (RowError, DataError) as error:
-        raise Incomplete(f"{path.name} cannot be read: {error}.") from None
+        raise Incomplete(f"{path.name} cannot be read: {str(error).rstrip('.')}.") from None
