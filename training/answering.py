@@ -18,6 +18,7 @@ from training.data.chat import ChatTemplate
 from training.data.encoding import chat_template, plain_backend
 from training.data.examples import SetPrompt
 from training.data.lines import RowError
+from training.data.rows import MOST_ANSWER
 from training.device import Device, choose_device, is_out_of_memory
 from training.endpoint import Endpoint, Request
 from training.errors import InputError, OutOfMemory, Stopped
@@ -90,7 +91,14 @@ class EndpointAnswerer:
     ) -> Iterator[dict[str, Result]]:
         requests = [Request(key, prompts[key].messages, self._options) for key in left]
         for key, reply in self._endpoint.ask(requests, stop, lambda key: begin([key])):
-            yield {key: {"response": reply.text, "ended": reply.ended, "tokens": reply.tokens}}
+            cut = len(reply.text) > MOST_ANSWER  # more than a table takes
+            yield {
+                key: {
+                    "response": reply.text[:MOST_ANSWER],
+                    "ended": reply.ended and not cut,
+                    "tokens": reply.tokens,
+                }
+            }
 
 
 class ModelAnswerer:

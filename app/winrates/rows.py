@@ -9,9 +9,8 @@ from typing import Any
 
 from training.data.examples import Message
 from training.data.lines import RowError
-from training.data.rows import as_prompt_messages, checked_name
+from training.data.rows import MOST_ANSWER, as_prompt_messages, checked_name
 
-MOST_ANSWER = 1_000_000  # characters of one answer
 JUDGES = ("reward:", "llm:", "human:")
 
 

@@ -162,7 +162,9 @@ def test_a_judge_that_cannot_be_is_refused_at_its_field(settings, field):
     assert list(caught.value.fields) == [field]
 
 
-@pytest.mark.parametrize(("model", "checkpoints"), [("hf:a/b", "best"), ("run:a?checkpoint=5", "10"), ("run:a", "first")])
+@pytest.mark.parametrize(
+    ("model", "checkpoints"), [("hf:a/b", "best"), ("run:a?checkpoint=5", "10"), ("run:a", "first")]
+)
 def test_checkpoints_are_of_a_run_and_are_steps(model, checkpoints):
     with pytest.raises(InvalidConfig) as caught:
         parse_config({"stage": "respond", "model": model, "checkpoints": checkpoints})

@@ -154,6 +154,9 @@ def test_a_second_run_with_the_same_model_generates_nothing_and_another_setting_
     more, run = respond_run(tmp_path / "more", small_model, write_prompts(tmp_path / "more.jsonl", COUNT + 3), shared)
     train(more, run)
     assert measured(more)["cached"] == COUNT and len(answers(more)) == COUNT + 3
+    anew, run = respond_run(tmp_path / "anew", small_model, prompts, shared, reuse=False)
+    train(anew, run)
+    assert measured(anew)["cached"] == 0 and anew.responses.read_bytes() == run_dir.responses.read_bytes()
     longer, run = respond_run(tmp_path / "longer", small_model, prompts, shared, max_new_tokens=13)
     train(longer, run)
     assert measured(longer)["cached"] == 0

@@ -33,6 +33,11 @@ class RespondConfig(AskingConfig):
         help="Of a run, answer from each of these: steps, last or best. Empty: the best alone.",
     )  # fmt: skip
 
+    reuse: bool = setting(
+        True, title="Earlier answers", group="Answers", rare=True,
+        help="Answers that an earlier run made with the same model and settings are taken. Off: all are made anew, as when a "
+        "server has another model under the same name.",
+    )  # fmt: skip
     max_new_tokens: int = setting(
         512, title="Longest answer", unit="tokens", group="Answers", ge=1, le=131_072, right="512",
         help="An answer is cut there; how many were is counted and shown.",

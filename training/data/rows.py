@@ -22,6 +22,8 @@ from training.data.shapes import advice
 
 Kind = Literal["text", "chat", "preference", "prompts"]
 
+MOST_ANSWER = 1_000_000  # characters of one answer to a prompt
+
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 MOST_NAME = 200  # characters of a prompt's id, of a category, a model's or a judge's name
 NOUNS: dict[Kind, str] = {"chat": "chats", "text": "texts", "preference": "preferences", "prompts": "prompts"}

@@ -54,7 +54,7 @@ def run(config: RespondConfig, run: RunFile, run_dir: RunDir, journal: Journal, 
         work.tell_interrupted()
         for name, text in answerers.items():
             if work.left(name):
-                _answer(name, _find(config, text, run, run_dir, journal), work, shared)
+                _answer(name, _find(config, text, run, run_dir, journal), work, shared, config.reuse)
             journal.log(work.told(name))
         work.measure()
 
@@ -175,10 +175,10 @@ def work_key(name: str, prompt_id: str) -> str:
     return orjson.dumps([name, prompt_id]).decode()
 
 
-def _answer(name: str, answerer: Answerer, work: _Work, shared: Path) -> None:
+def _answer(name: str, answerer: Answerer, work: _Work, shared: Path, reuse: bool) -> None:
     """Let a model answer what is left: first what an earlier run of it answered, then the rest, which is kept for others."""
     cache = AnswerCache(shared, {**answerer.facts, **answerer.where})
-    fits = _begin(name, answerer, cache, work)
+    fits = _begin(name, answerer, cache.read() if reuse else {}, work)
     # Batches are cut from what no earlier run had answered, the same in each attempt.
     rest = {key: each for key, each in work.keys(name).items() if "cached" not in work.log.done.get(key, {})}
     if left := work.left(name):
@@ -196,7 +196,7 @@ def _answer(name: str, answerer: Answerer, work: _Work, shared: Path) -> None:
         work.journal.log(f"The answers are not kept for other runs: {error.strerror}.", "warning")
 
 
-def _begin(name: str, answerer: Answerer, cache: AnswerCache, work: _Work) -> bool:
+def _begin(name: str, answerer: Answerer, earlier: Mapping[str, Any], work: _Work) -> bool:
     """Take what earlier runs answered, once. Returns whether all that is kept was answered in the same place.
 
     Raises InputError where the model, the prompts, or how it answers have changed since this run began.
@@ -205,9 +205,8 @@ def _begin(name: str, answerer: Answerer, cache: AnswerCache, work: _Work) -> bo
     facts = {**answerer.facts, "prompts": digest([[each.prompt_id, each.messages] for each in work.prompts])}
     known = work.log.done.get(key)
     if known is None:
-        found = cache.read()
         asked = {each: prompt_key(prompt.messages) for each, prompt in work.keys(name).items()}
-        taken = {each: {**found[asked[each]], "cached": True} for each in work.left(name) if asked[each] in found}
+        taken = {each: {**earlier[asked[each]], "cached": True} for each in work.left(name) if asked[each] in earlier}
         work.keep(name, taken, {key: {"facts": facts, "where": answerer.where}})
         return True
     if known["facts"] != facts:
