@@ -203,6 +203,7 @@ def test_retry_after_is_waited_for_by_all_requests() -> None:
         (format_datetime(datetime.now(UTC) - timedelta(hours=1)), 0.0),
         (format_datetime(datetime.now(UTC) + timedelta(hours=1)), MOST_WAIT),
     ],
+    ids=["seconds", "half a second", "a day", "below 0", "a word", "empty", "nan", "an hour ago", "in an hour"],
 )  # fmt: skip
 def test_retry_after_is_a_number_or_a_date_and_capped(value: str, seconds: float | None) -> None:
     from training.endpoint_replies import AskAgain
