@@ -213,6 +213,17 @@ JUDGE = (
         "Good: few of both. The former count as ties, the latter have no verdict.", ",.0f", zero=True,
     ),
 )  # fmt: skip
+AUGMENT = (
+    Chart("Prompts written", one("written"), "", "New prompts that are not empty.", ",.0f", zero=True),
+    Chart(
+        "Pairs kept", one("kept"), "", "Pairs that no filter took. Good: a large share of the prompts; the log says which "
+        "filter took how many.", ",.0f", zero=True,
+    ),
+    Chart(
+        "Mean margin", one("mean_margin"), "on the judge's own scale",
+        "By how much the judge prefers the chosen answers, on average over the pairs kept.", zero=True,
+    ),
+)  # fmt: skip
 REPEATED = Chart(
     "Made twice", one("repeated"), "", "What was under way when the run was interrupted, and had to be asked for again.",
     ",.0f", zero=True, minor_while_constant=True,
@@ -222,6 +233,7 @@ OWN = {
     "reward": (*REWARD, *COMMON),
     "respond": (*RESPOND, *MACHINE, REPEATED),
     "judge": (*JUDGE, *MACHINE, REPEATED),
+    "augment": (*AUGMENT, *RESPOND[:4], *JUDGE[:3], *MACHINE, REPEATED),
 }
 
 

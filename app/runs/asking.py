@@ -8,6 +8,7 @@ from app.models import Experiment, Prompt, Response, Run
 from app.runs import states
 from app.runs.inputs import no_endpoint, pin
 from app.runs.place import Place, existing
+from training.augmenting.writing import read_writing
 from training.config import InvalidConfig, JudgingConfig, RespondConfig, StageConfig, parse_config
 from training.errors import InputError
 from training.model_files import CAUSAL, SCORING, read_model_config
@@ -24,6 +25,8 @@ def check_asked(place: Place, reference: Reference, name: str, config: StageConf
     if name == "instructions":
         if not path.is_file():
             raise InputError(f"{path} is no file.", "Name a text file with {prompt}, {answer_1} and {answer_2} in it.")
+    elif name == "writing":
+        read_writing(path)
     else:
         scores = name == "judge" and isinstance(config, JudgingConfig) and config.way == "reward"
         read_model_config(path, ends=SCORING if scores else CAUSAL)

@@ -17,6 +17,7 @@ from app.runs.contents import check_data, check_model, check_tokenizers
 from app.runs.inputs import (
     MODEL_STAGES,
     WRITING_STAGES,
+    augmented,
     find_checkpoint,
     find_dataset,
     find_run,
@@ -97,7 +98,7 @@ def _find_parent(place: Place, reference: Reference, name: str) -> Run | None:
     if reference.kind != "run":
         return None
     if reference.name in place.planned:
-        _check_stage(reference.name, place.planned[reference.name], name)
+        _check_stage(reference.name, place.planned[reference.name], name, reference)
         return None
     if name == "responses" and "/" in reference.name:
         raise InputError("Only answers of the same experiment are judged together.", "Name the run as run:<name>.")
@@ -106,13 +107,19 @@ def _find_parent(place: Place, reference: Reference, name: str) -> Run | None:
         raise InputError(
             f"There is no run “{reference.name}” in this experiment.", "Elsewhere: run:<experiment>/<name> or run:<id>."
         )
-    _check_stage(run.name, run.stage, name)
+    _check_stage(run.name, run.stage, name, reference)
     return run
 
 
-def _check_stage(run: str, stage: str, name: str) -> None:
+def _check_stage(run: str, stage: str, name: str, reference: Reference) -> None:
+    if "part" in reference.options and (name != "dataset" or stage != "augment"):
+        raise InputError("Only an augment run's data has parts.", f"Write run:{reference.name}.")
     if name == "dataset":
-        raise InputError(f"“{run}” is a {stage} run: it makes no data set.")
+        if stage != "augment":
+            raise InputError(f"“{run}” is a {stage} run: it makes no data set.", "Choose an augment run.")
+        if "checkpoint" in reference.options:
+            raise InputError("An augment run keeps no checkpoints.", f"Write run:{reference.name}.")
+        return
     if name == "responses":
         if stage != "respond":
             raise InputError(f"“{run}” is a {stage} run: it makes no answers.", "Choose respond runs.")
@@ -131,8 +138,12 @@ def _check_parent(place: Place, run: Run, reference: Reference) -> None:
     if run.state in states.UNSUCCESSFUL:
         raise InputError(f"“{run.name}” is {run.state}: resume or retry it first.")
     if run.state == states.FINISHED:
+        run_dir = RunDir(place.settings.run_folder(run.id or 0))
         try:
-            find_checkpoint(RunDir(place.settings.run_folder(run.id or 0)), reference)
+            if run.stage == "augment":
+                augmented(run_dir, reference)
+            else:
+                find_checkpoint(run_dir, reference)
         except LookupError as error:
             raise InputError(str(error)) from None
 
@@ -153,7 +164,25 @@ def check_dataset(place: Place, reference: Reference, stage: str) -> dict[str, F
         name = f"data:{dataset.name}@{dataset.version}"
         check_kind(name, cast(Kind, dataset.kind), stage)
         return {name: flaws_of(dataset.facts)}
+    if reference.kind == "run":
+        return _check_augmented(place, reference, stage)
     return check_data(existing(place, reference), stage) if reference.kind == "path" else {}
+
+
+def _check_augmented(place: Place, reference: Reference, stage: str) -> dict[str, Flaws]:
+    """An augment run makes pairs; what remains is of the kind that it drew from. Raises InputError, DataError."""
+    if reference.options.get("part") != "remaining":
+        check_kind(str(reference), "preference", stage)
+        return {}
+    run = None if reference.name in place.planned else find_run(place.session, reference.name, place.experiment)
+    if run is None or run.id is None:
+        return {}
+    file = RunDir(place.settings.run_folder(run.id)).remaining
+    if run.state == states.FINISHED and file.is_file():
+        return check_data(file, stage)
+    for text in run.config.get("dataset", []):
+        check_dataset(place, parse_reference(text), stage)
+    return {}
 
 
 def _check_model(place: Place, reference: Reference, name: str, config: TrainingConfig) -> None:

@@ -86,6 +86,8 @@ def resolve(session: Session, settings: Settings, reference: Reference, experime
         run_dir = RunDir(settings.run_folder(parent.id))
         if parent.stage == "respond":
             return ResolvedInput(reference=text, path=str(run_dir.responses))
+        if parent.stage == "augment":
+            return ResolvedInput(reference=text, path=str(augmented(run_dir, reference)))
         weights = find_checkpoint(run_dir, reference)
         return ResolvedInput(reference=text, path=str(run_dir.model), weights=None if weights is None else str(weights))
     if reference.kind == "data":
@@ -105,6 +107,25 @@ def resolve(session: Session, settings: Settings, reference: Reference, experime
             raise LookupError(no_endpoint(settings, reference))
         return ResolvedInput(reference=text, url=url)
     return ResolvedInput(reference=text)
+
+
+def augmented(run_dir: RunDir, reference: Reference) -> Path:
+    """The data file of a finished augment run that a `run:` reference names: its pairs, or the rows that remain.
+
+    Raises LookupError with a sentence where there is none.
+    """
+    if reference.options.get("part") != "remaining":
+        if not run_dir.pairs.is_file():
+            raise LookupError(f"The pairs that “{reference.name}” made are not on this machine.")
+        return run_dir.pairs
+    if not run_dir.remaining.is_file():
+        raise LookupError(f"The rows that “{reference.name}” left are not on this machine.")
+    if not run_dir.remaining.stat().st_size:
+        raise LookupError(
+            f"“{reference.name}” drew all prompts of its data, so no rows remain: name its pairs alone, as "
+            f"run:{reference.name}, or draw a smaller share."
+        )
+    return run_dir.remaining
 
 
 def no_endpoint(settings: Settings, reference: Reference) -> str:

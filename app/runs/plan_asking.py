@@ -10,7 +10,7 @@ from app.runs.inputs import find_dataset
 from app.runs.plan import Line
 from app.units import short
 from app.winrates import exports, sets
-from training.config import JudgeConfig, RespondConfig, StageConfig
+from training.config import AugmentConfig, JudgeConfig, RespondConfig, StageConfig
 from training.references import parse_reference
 
 
@@ -18,6 +18,8 @@ def plan_asking(session: Session, config: StageConfig, owner: Experiment | None)
     """The panel's lines."""
     if isinstance(config, RespondConfig):
         return _answering(session, config, owner)
+    if isinstance(config, AugmentConfig):
+        return _augmenting(session, config)
     return _judging(session, config, owner) if isinstance(config, JudgeConfig) else []
 
 
@@ -68,3 +70,44 @@ def _judging(session: Session, config: JudgeConfig, owner: Experiment | None) ->
     pairs = sum(count - 1 if baseline else count * (count - 1) // 2 for count in answered)
     requests = round(2 * pairs * (1 + config.repeat_fraction))
     return [*lines, Line("requests", f"about {requests:,}", f"{pairs:,} pairs, each in both orders")]
+
+
+def _augmenting(session: Session, config: AugmentConfig) -> list[Line]:
+    rows = _rows(session, config)
+    if rows is None:
+        return [Line("prompts drawn", "", "until the run starts and counts them")]
+    drawn = max(1, round(rows * config.fraction))
+    prompts, requests = drawn * (config.new_prompts or 1), "requests" if config.model.startswith("api:") else "answers"
+    answers = prompts * config.candidates
+    tokens = answers * config.max_new_tokens + drawn * config.new_prompts * max(1, config.max_new_tokens // 2)
+    written = Line("new prompts", f"about {prompts:,}", f"{config.new_prompts:,} from each")
+    return [
+        Line("prompts drawn", f"about {drawn:,}", f"of {rows:,} rows; fewer where prompts repeat or are held out"),
+        *([written] if config.new_prompts else []),
+        Line(
+            requests,
+            f"up to {answers:,}",
+            f"{config.candidates:,} a prompt; none to a prompt that is empty or a repetition",
+        ),
+        _labels(config, prompts, answers),
+        Line("tokens", f"up to {short(tokens)}", f"{config.max_new_tokens:,} an answer at most, half of that a prompt"),
+    ]
+
+
+def _rows(session: Session, config: AugmentConfig) -> int | None:
+    """Rows of all data sets together, where that is known."""
+    counts = []
+    for text in config.dataset:
+        reference = parse_reference(text)
+        dataset = find_dataset(session, reference) if reference.kind == "data" else None
+        counts.append(dataset.rows if dataset is not None else reference.rows)
+    return sum(count for count in counts if count is not None) if None not in counts else None
+
+
+def _labels(config: AugmentConfig, prompts: int, answers: int) -> Line:
+    if config.way == "pairwise":
+        each = config.candidates * (config.candidates - 1)
+        return Line("judge's requests", f"up to {prompts * each:,}", "each two answers to a prompt, in both orders")
+    if config.judge.startswith("api:"):
+        return Line("judge's requests", f"up to {answers:,}", "one an answer")
+    return Line("scores", f"up to {answers:,}", f"by {config.judge_name}")
