@@ -131,14 +131,14 @@ NOISE = (
     ("order_disagreement", "{:.1%} of the pairs are decided otherwise when the answers change places"),
     ("repeat_disagreement", "{:.1%} of what was asked twice is decided otherwise"),
     ("repeat_difference", "scores asked for twice differ by {:.3g}"),
-    ("undecided", "{:,.0f} are undecided"),
-    ("unparsable", "{:,.0f} replies could not be read"),
 )
+COUNTED = (("undecided", "{:,.0f} are undecided"), ("unparsable", "{:,.0f} replies could not be read"))
 
 
 def _noise(noise: Mapping[str, float]) -> str:
     """How far the judge can be trusted to say the same again, as far as it was measured."""
-    return "; ".join(words.format(noise[name]).replace("%", " %") for name, words in NOISE if name in noise)
+    measured = [words.format(noise[name]).replace("%", " %") for name, words in NOISE if name in noise]
+    return "; ".join([*measured, *(words.format(noise[name]) for name, words in COUNTED if noise.get(name))])
 
 
 def _alive(session: Session, experiment: Experiment) -> list[dict[str, Any]]:

@@ -18,9 +18,9 @@ async function read(address) {
 }
 
 // Draws the result of an address. False where it could not be had. What was open stays open, focus stays where it was.
-async function draw(address) {
+async function draw(address, wished = true) {
   const mine = ++asked;
-  section().setAttribute("aria-busy", "true");
+  if (wished) section().setAttribute("aria-busy", "true"); // news come unasked: nothing dims for them
   const fresh = (await read(address))?.getElementById("result");
   if (mine !== asked) return true; // a later wish is under way
   section().removeAttribute("aria-busy");
@@ -73,7 +73,7 @@ const states = new Map([...document.querySelectorAll("#rows tr[data-run]")].map(
 let waiting = null;
 const soon = () => (waiting ??= setTimeout(() => {
   waiting = null;
-  draw(location.href);
+  draw(location.href, false);
 }, SOON));
 
 document.addEventListener("runs", ({ detail }) => {

@@ -49,6 +49,16 @@ def some_results(house: House, *more: str) -> None:
     bring(house).verdicts(verdicts, EXPERIMENT)
 
 
+def scored(house: House, scores: dict[tuple[str, str], float], judging: int | None = None) -> None:
+    """A judge that scores answers one by one has finished; `scores`: by prompt and model."""
+    rows = [
+        as_score({"prompt_id": prompt, "model": model, "judge": "reward:rm", "score": score})
+        for (prompt, model), score in scores.items()
+    ]
+    with house.database.write() as session:
+        take_scores(session, the(session, EXPERIMENT).id or 0, "imported", rows, judging)
+
+
 def table(tab: Page) -> list[str]:
     """The models of the win-rate table, best first."""
     return tab.locator("#result .winrates").first.locator("td.model").all_inner_texts()
@@ -162,10 +172,8 @@ def test_the_result_is_drawn_as_soon_as_a_judge_run_finishes(tab: Page, house: H
     hand.journal.progress("judging", 4, 16, "answers")
     hand.ship()
     expect(tab.locator("#rows")).to_contain_text("4 / 16")
-    with house.database.write() as session:
-        scores = [(f"p{n}", model, float(model == "a" and n < 7)) for n in range(8) for model in ("base", "a")]
-        rows = [as_score({"prompt_id": p, "model": m, "judge": "reward:rm", "score": s}) for p, m, s in scores]
-        take_scores(session, the(session, EXPERIMENT).id or 0, "imported", rows, judging)
+    scores = {(f"p{n}", model): float(model == "a" and n < 7) for n in range(8) for model in ("base", "a")}
+    scored(house, scores, judging)
     hand.end(states.K)
     expect(tab.locator(".finding")).to_contain_text("base wins 6.2 % against a")
     expect(tab.locator("#rows")).to_contain_text("finished")
@@ -205,14 +213,16 @@ def test_a_name_that_is_markup_is_text(tab: Page, house: House) -> None:
 
 def test_nothing_overflows_in_either_theme_at_any_width(tab: Page, house: House) -> None:
     some_results(house, LONG_NAME)
+    models = ("base", "a", "b", LONG_NAME)
+    scored(house, {(f"p{n}", model): n * k % 5 - 2.75 for n in range(PROMPTS) for k, model in enumerate(models)})
     house.launch(name="queued-run", experiment=EXPERIMENT)
     paths = (
-        "/experiments/1?judge=llm:j", "/experiments/1?judge=human", "/experiments/1/leaderboard?judge=llm:j",
-        "/experiments/1/agreement", f"/experiments/1/answers?judge=llm:j&model={LONG_NAME}",
+        "/experiments/1?judge=reward:rm", "/experiments/1?judge=human", "/experiments/1/leaderboard?judge=llm:j",
+        "/experiments/1/agreement", f"/experiments/1/answers?judge=reward:rm&model={LONG_NAME}",
     )  # fmt: skip
     for theme in ("light", "dark"):
         tab.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        for width in (1440, 1024, 390):
+        for width in (1440, 1280, 1024, 390):
             tab.set_viewport_size({"width": width, "height": 900})
             for path in paths:
                 tab.goto(house.address + path)

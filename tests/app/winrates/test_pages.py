@@ -308,7 +308,7 @@ def test_scores_of_a_judge_stand_at_their_answers(browser: TestClient, given: Br
         ]
         take_scores(session, the(session).id or 0, "imported", rows)
     page = words(show(browser, "/answers", model="a", baseline="b"))
-    assert "score 1.5000" in page and "score -0.2500" in page
+    assert "score 1.5 " in page and "score -0.25 " in page
     assert "all 2 won 1 tied 1" in page
 
 
