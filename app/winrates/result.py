@@ -16,7 +16,6 @@ from app.winrates.choices import Asked, Choice, choose
 from app.winrates.makers import NOBODY, Maker, makers
 from app.winrates.markdown import as_markdown
 from app.winrates.sentences import SIGNIFICANT
-from app.winrates.sets import PEOPLE
 
 MOST_COMPARISONS = 60  # that the page lists
 MOST_WARNINGS = 5  # that are not folded
@@ -45,7 +44,6 @@ class Result:
     more_warnings: Sequence[str] = ()
     noise: str = ""
     markdown: str = ""
-    base: Maker = NOBODY
 
 
 def result(session: Session, experiment: Experiment, asked: Asked) -> Result:
@@ -78,7 +76,6 @@ def result(session: Session, experiment: Experiment, asked: Asked) -> Result:
         more_warnings=table.warnings[MOST_WARNINGS:],
         noise=_noise(table.noise),
         markdown=as_markdown(table, columns),
-        base=made.get(choice.baseline, NOBODY),
     )
 
 
@@ -160,8 +157,3 @@ def _waiting(session: Session, experiment: Experiment, choice: Choice) -> dict[s
         statement.where(Prompt.experiment_id == experiment.id, Prompt.set_name == choice.prompts)
     ).one()
     return dict(zip(("answers", "models", "prompts"), found, strict=True))
-
-
-def judge_in_words(judge: str) -> str:
-    """`human` alone is all people pooled."""
-    return "people" if judge == PEOPLE else judge
