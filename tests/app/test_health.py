@@ -381,5 +381,10 @@ def test_the_page_on_health_has_every_title_and_every_limit_with_its_value() -> 
 
 @pytest.mark.parametrize("stage", ["respond", "judge"])
 def test_of_a_run_that_trains_nothing_nothing_is_said(stage: str) -> None:
-    curves = {"answer_length": by_eval([20.0] * EVALS), "answers_ended": flat(0.1), "loss": flat(9.0), "judged": flat(5)}
+    curves = {
+        "answer_length": by_eval([20.0] * EVALS),
+        "answers_ended": flat(0.1),
+        "loss": flat(9.0),
+        "judged": flat(5),
+    }
     assert read_health(stage, {"model": "hf:me/chat"}, curves) == []
