@@ -25,7 +25,7 @@ from training.errors import Exit, Failure, Locked
 from training.rundir import RunDir, RunFile
 from worker import trainer
 from worker.devices import Device
-from worker.outputs import Incomplete, read_outputs
+from worker.outputs import Incomplete, outputs_of
 from worker.preparation import CannotStart, give_answers, remove_what_was_made, run_file, set_aside_anothers
 from worker.processes import signal_group
 from worker.relay import Relay
@@ -232,8 +232,12 @@ class Attempt:
 
     def _finished(self) -> None:
         try:
-            outputs = read_outputs(self.stage, self.run_dir)
-            self._tell(lambda session: lease.finish(session, self.run_id, self.number) and outputs.take_in(session))
+            with outputs_of(self.stage, self.run_dir, self.settings) as outputs:
+                self._tell(
+                    lambda session: (
+                        lease.finish(session, self.run_id, self.number) and outputs.take_in(session, self.settings)
+                    )
+                )
         except Incomplete as error:
             self._fail(_failure("incomplete", str(error), "Retry the run from nothing."))
 

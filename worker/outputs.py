@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from app.datasets.synthesis import MadePairs, made_by_run
 from app.db import one_at_a_time
+from app.errors import AppError
 from app.models import Run
 from app.runs.inputs import MODEL_STAGES
+from app.settings import Settings
 from app.winrates.intake import (
     ANSWERS,
     RowProblems,
@@ -43,9 +47,12 @@ class Outputs:
     scores: list[tuple[int, ScoreRow]] = field(default_factory=list)
     verdicts: list[tuple[int, VerdictRow]] = field(default_factory=list)
     judged: dict[Named, str] = field(default_factory=dict)  # the answers' texts, as the judge was given them
+    pairs: MadePairs | None = None  # that become a version of a data set
 
-    def take_in(self, session: Session) -> bool:
+    def take_in(self, session: Session, settings: Settings) -> bool:
         """Write them, in the transaction of the change of state. Raises Incomplete: then nothing is written."""
+        if self.pairs is not None:
+            self.pairs.take_in(session, settings)
         if not (self.responses or self.scores or self.verdicts):
             return True
         experiment = session.get_one(Run, self.run_id).experiment_id
@@ -66,8 +73,25 @@ class Outputs:
         return True
 
 
+@contextmanager
+def outputs_of(stage: str, run_dir: RunDir, settings: Settings) -> Iterator[Outputs]:
+    """What a finished run left, ready to be taken in. Raises Incomplete where something is missing or cannot be read."""
+    found = read_outputs(stage, run_dir)
+    if stage != "augment":
+        yield found
+        return
+    with ExitStack() as stack:
+        try:
+            pairs = stack.enter_context(made_by_run(settings, run_dir))
+        except AppError as error:
+            raise Incomplete(f"Its pairs cannot be taken in: {error.message} {error.hint}".rstrip(" .") + ".") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise Incomplete(f"The trainer ended well, but its pairs cannot be read: {error}.") from None
+        yield replace(found, pairs=pairs)
+
+
 def read_outputs(stage: str, run_dir: RunDir) -> Outputs:
-    """Raises Incomplete where something is missing or cannot be read."""
+    """What goes into tables row by row. Raises Incomplete where something is missing or cannot be read."""
     content = run_dir.read_config()
     place = content.run_id, content.prompt_set or ""
     if stage in MODEL_STAGES and not run_dir.model.is_dir():

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from app.cli.common import AsJson, RunName, bench, console, emit, moment, note, table, the_run
+from app.cli.common import AsJson, RunName, bench, console, emit, moment, note, parse_sets, table, the_run
 from app.datasets import service
 from app.datasets.flaws import flaws_of, in_words
 from app.datasets.queries import as_json as dataset_json
@@ -72,6 +72,34 @@ def list_datasets(as_json: AsJson = False) -> None:
         for row in found
     ]
     table(["data set", "kind", "rows", "size", "made"], rows, "There are no data sets yet: `preflab import dataset`.")
+
+
+@datasets.command("refilter")
+def refilter_pairs(
+    run: RunName,
+    changes: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A threshold, such as max_prompt_similarity=0.9; may be repeated."
+        ),
+    ] = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Filter again what an augment run made, with other thresholds: a new version of its pairs, nothing is generated."""
+    from app.datasets.synthesis import refilter
+
+    thresholds = parse_sets(changes, example="max_prompt_similarity=0.9")
+    with bench() as here:
+        with here.database.read() as session:
+            number = the_run(session, run).id
+        found = refilter(here.database, here.settings, number or 0, thresholds)
+    if as_json:
+        emit({"dataset": dataset_json(found)})
+        return
+    prompts = found.facts["funnel"]["prompts"]
+    print(f"data:{found.name}@{found.version}: {found.rows:,} pairs, of {prompts['new']:,} prompts.")
+    for reason, count in prompts["dropped"].items():
+        note(f"Dropped: {count:,} ({reason}).")
 
 
 @exports.command("metrics")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from app.auth import Role, require
 from app.datasets import queries, service
 from app.datasets.flaws import flaws_of, in_words
+from app.datasets.synthesis import refilter
 from app.datasets.upload import uploaded
 from app.web import database, page, settings
 
@@ -56,6 +57,15 @@ def delete_dataset(request: Request, name: str, version: int) -> dict[str, Any]:
     """Delete one version that no run was made from."""
     service.delete(database(request), settings(request), name, version)
     return {"deleted": {"name": name, "version": version}}
+
+
+@api.post("/runs/{run_id}/refilter", dependencies=[require(Role.RUNNER)], status_code=201, tags=["runs"])
+def refilter_run(request: Request, run_id: int, thresholds: dict[str, float | bool]) -> dict[str, Any]:
+    """Filter again what an augment run made: the body holds thresholds by name, such as `{"max_prompt_similarity": 0.9}`.
+
+    Makes a new version of the run's data set; nothing is generated or judged again, and no version changes.
+    """
+    return {"dataset": queries.as_json(refilter(database(request), settings(request), run_id, thresholds))}
 
 
 @pages.get("/datasets")

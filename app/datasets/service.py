@@ -103,21 +103,33 @@ def take_in(
     """
     judges = check_labellers(labelled_by)
     facts = checked(path, progress)
-    target = dataset_path(settings, facts.sha256)
     with database.write() as session:
-        one_at_a_time(session, DATASETS)
-        dataset = _add(session, facts, name, origin)
+        dataset, _ = place(session, settings, path, facts, name, origin)
         if judges:
             dataset.facts = {**dataset.facts, "labelled_by": judges}
-        path.replace(target)  # last: a row never names a file that is not there, and `delete` waits its turn
-        sync_directory(target.parent)
         return dataset
 
 
-def _add(session: Session, facts: DatasetFacts, name: str, origin: str) -> Dataset:
+def place(
+    session: Session, settings: Settings, path: Path, facts: DatasetFacts, name: str, origin: str
+) -> tuple[Dataset, bool]:
+    """Make the row of a file that was checked, and move the file to its place. Returns whether the row is a new one.
+
+    In the transaction of `session`, which may be tried again: the file has been moved then.
+    """
+    target = dataset_path(settings, facts.sha256)
+    one_at_a_time(session, DATASETS)
+    dataset, new = _add(session, facts, name, origin)
+    if path.exists() or not target.exists():
+        path.replace(target)  # last: a row never names a file that is not there, and `delete` waits its turn
+        sync_directory(target.parent)
+    return dataset, new
+
+
+def _add(session: Session, facts: DatasetFacts, name: str, origin: str) -> tuple[Dataset, bool]:
     known = session.exec(select(Dataset).where(Dataset.name == name, Dataset.sha256 == facts.sha256)).first()
     if known is not None:
-        return known
+        return known, False
     newest = session.exec(select(func.max(Dataset.version)).where(Dataset.name == name)).one()
     rest = {key: value for key, value in asdict(facts).items() if key not in {"kind", "rows", "bytes", "sha256"}}
     dataset = Dataset(
@@ -133,7 +145,7 @@ def _add(session: Session, facts: DatasetFacts, name: str, origin: str) -> Datas
     )
     session.add(dataset)
     session.flush()
-    return dataset
+    return dataset, True
 
 
 def checked(path: Path, progress: Callable[[int, int], None] | None = None) -> DatasetFacts:

@@ -12,7 +12,7 @@ from sqlmodel import Session, select
 from app.datasets.flaws import Flaws, flaws_of, in_words
 from app.models import Dataset, Experiment, Run
 from app.runs import states
-from app.runs.asking import check_asked, taken_names
+from app.runs.asking import answering_runs, check_asked, has_answers, taken_names
 from app.runs.contents import check_data, check_model, check_tokenizers
 from app.runs.inputs import (
     MODEL_STAGES,
@@ -24,7 +24,7 @@ from app.runs.inputs import (
 )
 from app.runs.place import Place, existing
 from app.settings import Settings
-from training.config import RespondConfig, StageConfig, TrainingConfig
+from training.config import JudgeConfig, RespondConfig, StageConfig, TrainingConfig
 from training.data.formats import check_kind
 from training.data.rows import Kind
 from training.errors import InputError, TrainingError
@@ -80,9 +80,22 @@ def check_inputs(
         _check_reference_model(place, config, found.errors)
     except TrainingError as error:
         _note(found, error, "reference_model")
-    if isinstance(config, RespondConfig):
+    if isinstance(config, RespondConfig) and config.model and config.prompts:
         found.errors |= taken_names(session, experiment, config)
+    if isinstance(config, JudgeConfig) and not config.responses:
+        _check_answers(place, found)
     return found
+
+
+def _check_answers(place: Place, found: CheckedInputs) -> None:
+    """A judge run that names no answers waits for those that are being made. An error where there are none."""
+    coming = answering_runs(place)
+    found.parents += coming
+    if not (coming or has_answers(place) or "respond" in place.planned.values()):
+        found.errors.setdefault(
+            "responses",
+            "This experiment has no answers, and no run that makes some. Launch a respond run first, or import answers.",
+        )
 
 
 def _note(found: CheckedInputs, error: TrainingError, name: str) -> None:
@@ -100,14 +113,14 @@ def _find_parent(place: Place, reference: Reference, name: str) -> Run | None:
     if reference.name in place.planned:
         _check_stage(reference.name, place.planned[reference.name], name, reference)
         return None
-    if name == "responses" and "/" in reference.name:
-        raise InputError("Only answers of the same experiment are judged together.", "Name the run as run:<name>.")
     run = find_run(place.session, reference.name, place.experiment)
     if run is None:
         raise InputError(
             f"There is no run “{reference.name}” in this experiment.", "Elsewhere: run:<experiment>/<name> or run:<id>."
         )
     _check_stage(run.name, run.stage, name, reference)
+    if name == "responses" and (place.experiment is None or run.experiment_id != place.experiment.id):
+        raise InputError("Only answers of the same experiment are judged together.", "Name the run as run:<name>.")
     return run
 
 
@@ -116,7 +129,9 @@ def _check_stage(run: str, stage: str, name: str, reference: Reference) -> None:
         raise InputError("Only an augment run's data has parts.", f"Write run:{reference.name}.")
     if name == "dataset":
         if stage != "augment":
-            raise InputError(f"“{run}” is a {stage} run: it makes no data set.", "Choose an augment run.")
+            raise InputError(
+                f"“{run}” is a {stage} run: it makes no data set.", "Choose an augment run, or data:<an upload>."
+            )
         if "checkpoint" in reference.options:
             raise InputError("An augment run keeps no checkpoints.", f"Write run:{reference.name}.")
         return

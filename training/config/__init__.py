@@ -29,8 +29,8 @@ __all__ = [
 NO_TEXT = "Holds half of a surrogate pair (such as \\ud83d alone), which is no character: leave it out."
 
 STAGES: dict[str, type[StageConfig]] = {
-    "sft": SftConfig, "dpo": DpoConfig, "reward": RewardConfig, "augment": AugmentConfig, "respond": RespondConfig,
-    "judge": JudgeConfig,
+    "sft": SftConfig, "dpo": DpoConfig, "reward": RewardConfig, "respond": RespondConfig, "judge": JudgeConfig,
+    "augment": AugmentConfig,
 }  # fmt: skip
 """Every stage that this version can run, by name. `training/stages/<name>.py` runs it."""
 

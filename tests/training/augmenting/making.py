@@ -44,6 +44,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def make_writer(folder: Path) -> Path:
     """A model that answers sums, and writes another where it is asked to: 240 steps of SFT."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for index in range(42):
         other = question((index * 5 + 3) % 42)
@@ -60,6 +61,7 @@ def make_writer(folder: Path) -> Path:
 
 def make_judge(folder: Path, model: Path) -> Path:
     """A reward model, trained for a few steps."""
+    folder.mkdir(parents=True, exist_ok=True)
     run_dir, run = make_run(folder / "reward", model, write_lines(folder / "pairs.jsonl", sums()), stage="reward")
     train(run_dir, run)
     return run_dir.model
