@@ -17,10 +17,13 @@ from app.experiments import spec
 from app.models import Event, Run, Verdict, Worker
 from app.runs import service as runs
 from app.runs import states
+from app.settings import load_settings
 from app.winrates.intake import take_scores
 from app.winrates.rows import ScoreRow
 from tests.app.command import preflab
+from tests.worker.synthetic import CONFIG, leave
 from training.config import parse_config
+from training.rundir import RunDir
 from worker.devices import describe, find
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/cli.md"
@@ -79,6 +82,10 @@ def before(command, database):
         if command.startswith("export scores"):
             rows = [ScoreRow("q0", "dpo", "reward:rm", 0.25)]
             take_scores(session, experiments.by_name(session, "arena").id, "imported", rows)
+        if command.startswith("datasets refilter"):
+            owner = experiments.get_or_create(session, "synthesis")
+            augment = runs.launch(session, owner, runs.NewRun("augment", parse_config(CONFIG)))
+            leave(RunDir(load_settings().run_folder(augment.id)), parse_config(augment.config))
         if command.startswith("winrate"):
             judge = parse_config({"stage": "judge", "judge": "api:local/judge"})
             run = runs.launch(session, experiments.by_name(session, "arena"), runs.NewRun("judge", judge))
