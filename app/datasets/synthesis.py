@@ -109,8 +109,7 @@ def refilter(database: Database, settings: Settings, run_id: int, thresholds: Ma
     if all(each.reason is not None for each in sifted):
         failure = nothing_left(sifted, wanted).failure
         raise Invalid(failure.message, failure.hint, fields={failure.field: failure.hint} if failure.field else None)
-    drawn = len({each.prompt.written_from for each in sifted} - {None})
-    counts = funnel(sifted, wanted, drawn, config.judge_name)
+    counts = funnel(sifted, wanted, config.judge_name)
     with made_pairs(settings, run_id, config, _rows(sifted), counts) as made, database.write() as session:
         return made.take_in(session, settings)
 

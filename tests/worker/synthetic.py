@@ -36,7 +36,7 @@ def leave(run_dir: RunDir, config: AugmentConfig, found: list[NewPrompt] | None 
     sifted = sift(prompts() if found is None else found, thresholds)
     run_dir.outputs.mkdir(parents=True, exist_ok=True)
     run_dir.candidates.write_bytes(as_lines(candidate_rows(sifted)))
-    run_dir.funnel.write_bytes(orjson.dumps(funnel(sifted, thresholds, 3, config.judge_name)))
+    run_dir.funnel.write_bytes(orjson.dumps(funnel(sifted, thresholds, config.judge_name)))
     run_dir.pairs.write_bytes(as_lines(pair_row(each) for each in sifted if each.reason is None))
     run_dir.remaining.write_text('{"prompt": "What is left?", "chosen": "This.", "rejected": "That."}\n')
 

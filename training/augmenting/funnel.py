@@ -103,6 +103,11 @@ class NewPrompt:
         return self.messages[-1]["content"]
 
     @property
+    def source(self) -> str:
+        """Tells prompts apart that were drawn: the ids of those that were written from one begin alike."""
+        return self.prompt_id.partition(".")[0]
+
+    @property
     def similarity(self) -> float | None:
         """To the nearest prompt of the data, or new one before it."""
         known = [each for each in (self.data_similarity, self.earlier_similarity) if each is not None]

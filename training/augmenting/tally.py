@@ -56,10 +56,11 @@ HINTS: dict[Reason, str] = {
 """What helps where no threshold does."""
 
 
-def funnel(sifted: Sequence[Sifted], thresholds: Thresholds, drawn: int, judge: str) -> dict[str, Any]:
+def funnel(sifted: Sequence[Sifted], thresholds: Thresholds, judge: str) -> dict[str, Any]:
     """The content of funnel.json. Counts by reason are in the order of the filters, and add up.
 
-    `drawn`: prompts of the data that new ones were written from. A histogram's first bin holds what lies below it too.
+    "drawn": prompts of the data; "new": those written from them, or these themselves where none were to be written. A
+    histogram's first bin holds what lies below it too.
     """
     answers = [fate for each in sifted for fate in each.fates]
     fates = Counter(answers)
@@ -68,7 +69,7 @@ def funnel(sifted: Sequence[Sifted], thresholds: Thresholds, drawn: int, judge: 
         "judge": judge,
         "thresholds": asdict(thresholds),
         "prompts": {
-            "drawn": drawn,
+            "drawn": len({each.prompt.source for each in sifted}),
             "new": len(sifted),
             "kept": len(margins),
             "dropped": {reason: count for reason, count in by_reason(sifted).items() if count},

@@ -155,7 +155,7 @@ def _write(
     """The outputs, the pairs last. Raises DataError where there are none: the others then say why."""
     journal.status("writing the pairs")
     run_dir.outputs.mkdir(mode=0o700, exist_ok=True)
-    counts = funnel(sifted, thresholds, data.drawn if config.new_prompts else 0, config.judge_name)
+    counts = funnel(sifted, thresholds, config.judge_name)
     failpoint("before_outputs")
     with disk_errors("the pairs"):
         write_atomically(run_dir.candidates, as_lines(candidate_rows(sifted)))

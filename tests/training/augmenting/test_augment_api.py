@@ -118,6 +118,30 @@ def test_what_a_teacher_makes_of_held_out_prompts_is_dropped_equal_and_reworded(
     assert len(lines(run_dir.pairs)) > 0
 
 
+def test_what_a_teacher_repeats_of_the_data_or_of_itself_is_dropped_and_names_what_it_repeats(
+    tmp_path: Path, data: Path
+) -> None:
+    said = ["Why do ships float?", "why do ships float", "What is one plus two?", "How do ships float?"]
+    left = iter(said)
+
+    def answer(asked: Asked) -> str:
+        return next(left, teach(asked)) if "Write one new prompt" in asked.last else teach(asked)
+
+    with chat_server(answer) as server:
+        run_dir, run = run_with(server, tmp_path / "run", data, concurrency=1, max_prompt_similarity=0.9)
+        train(run_dir, run)
+    found = {row["prompt"][-1]["content"]: row for row in lines(run_dir.candidates)}
+    first, again, of_data, near = (found[text] for text in said)
+    assert first["prompt_reason"] is None and first["earlier_similarity"] is None, "the first has nothing before it"
+    assert (again["earlier_similarity"], again["earlier_nearest"]) == (1.0, first["prompt_id"])
+    assert again["prompt_reason"] == "near-duplicate" and "answer" not in again
+    assert (of_data["data_similarity"], of_data["data_nearest"]) == (1.0, "What is one plus two?")
+    assert of_data["prompt_reason"] == "near-duplicate"
+    assert near["prompt_reason"] == "near-duplicate" and 0.9 <= near["earlier_similarity"] < 1
+    assert near["earlier_nearest"] == first["prompt_id"] and "answer" in near, "another threshold could keep it"
+    assert first["data_similarity"] < 0.9
+
+
 def test_a_writer_that_writes_nothing_ends_the_run_with_what_to_do(tmp_path: Path, data: Path) -> None:
     with chat_server(lambda asked: "  \n") as server:
         run_dir, run = run_with(server, tmp_path / "run", data)

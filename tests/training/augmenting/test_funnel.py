@@ -197,7 +197,7 @@ def test_every_answer_has_one_fate_and_the_counts_add_up(found: list[NewPrompt],
         assert len(each.fates) == len(each.prompt.candidates)
         ends = each.fates.count("chosen"), each.fates.count("rejected")
         assert ends == ((1, 1) if each.reason is None else (0, 0))
-    counts = funnel(sifted, some, drawn=3, judge="reward:judge")
+    counts = funnel(sifted, some, judge="reward:judge")
     assert counts["prompts"]["new"] == len(found)
     assert counts["prompts"]["kept"] + sum(counts["prompts"]["dropped"].values()) == len(found)
     assert counts["answers"]["drawn"] == sum(len(each.candidates) for each in found)
@@ -240,9 +240,8 @@ def test_every_answer_has_a_line_with_its_measures_and_its_fate() -> None:
 
 def test_a_histogram_counts_into_fiftieths_and_what_lies_below_zero_into_the_first() -> None:
     values = [-0.2, 0.0, 0.019, 0.02, 0.95, 1.0]
-    counted = funnel(
-        sift([prompt(data_similarity=each, earlier_similarity=None) for each in values], USUAL), USUAL, 6, ""
-    )
+    found = [prompt(data_similarity=each, earlier_similarity=None) for each in values]
+    counted = funnel(sift(found, USUAL), USUAL, "")
     prompts_ = counted["similarities"]["prompts"]
     assert (prompts_["counts"][0], prompts_["counts"][1], prompts_["counts"][47], prompts_["counts"][49]) == (
         3,

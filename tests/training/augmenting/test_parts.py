@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from numpy.typing import NDArray
 
+from tests.minihub import MiniHub
 from tests.training.augmenting.making import lines, make_augment, question, sums, write_lines
 from training.augmenting.comparing import with_answers_compared
 from training.augmenting.embedding import BLOCK, Embeddings
@@ -134,6 +136,25 @@ def test_rows_that_ask_nothing_are_not_drawn_and_remain(tmp_path: Path) -> None:
     assert [each.messages for each in source.chosen] == [[{"role": "user", "content": "Hi?"}]]
     assert write_remaining(source, tmp_path / "remaining.jsonl", run_dir, journal) == 1
     assert lines(tmp_path / "remaining.jsonl") == [asks_nothing]
+
+
+def test_rows_of_the_hub_remain_as_they_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "repo").mkdir()
+    write_lines(tmp_path / "repo" / "train.jsonl", sums(10))
+    with MiniHub() as hub:
+        hub.add("dataset", "me/sums", tmp_path / "repo")
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", "")
+        config, run, run_dir, journal = opened(tmp_path / "run", tmp_path / "none.jsonl", fraction=0.3)
+        config = config.model_copy(update={"dataset": ["hf:me/sums?rows=8"]})
+        source = read_data(config, run, run_dir, journal)
+        assert (len(source.prompts), source.drawn) == (8, 2)
+        assert write_remaining(source, tmp_path / "remaining.jsonl", run_dir, journal) == 6
+    drawn = {each.messages[-1]["content"] for each in source.chosen}
+    assert lines(tmp_path / "remaining.jsonl") == [row for row in sums(8) if row["prompt"] not in drawn]
 
 
 # -- embeddings ----------------------------------------------------------------------------------------------------
