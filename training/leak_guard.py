@@ -201,8 +201,8 @@ def _taken_out(part: Part[R], leaks: Sequence[Leak], wanted: HeldOut, journal: J
         "held-out rows taken out", part.reference, rows=len(part.rows), equal=len(equal), nearly=len(nearly)
     )
     if not leaks:
-        said = "equal" if wanted.similarity >= 1 else "equal or asked in other words"
-        journal.log(f"{part.name}: none of its {len(part.rows):,} rows has a held-out prompt, {said}.")
+        said = "" if wanted.similarity >= 1 else ", nor asks the same in other words"
+        journal.log(f"{part.name}: none of its {len(part.rows):,} rows has a held-out prompt{said}.")
         return part
     journal.log(
         f"{part.name}: {were(len(equal), 'row')} taken out, since {'its' if len(equal) == 1 else 'their'} prompt is held out"
@@ -242,8 +242,14 @@ def _refusal(leaks: Sequence[Leak], parts: Sequence[Part[R]], held: Held) -> Dat
 
 
 def _told(part: Part[R], held: Held, prompt: int, leaks: Sequence[Leak]) -> str:
-    text = " ".join(held.asked[prompt].text.split())
-    shown = f"“{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}” ({held.prompts[prompt].prompt_id})"
-    best = max(leak.similarity if leak.similarity is not None else 2.0 for leak in leaks)
-    how = "equal" if best > 1 else f"which asks the same ({best:.2f})"
-    return f"{shown} in {named_rows(_numbers(part, leaks))} of {part.name}, {how}"
+    best = max(leaks, key=lambda leak: 2.0 if leak.similarity is None else leak.similarity)
+    how = "equal"
+    if best.similarity is not None:
+        how = f"where {_shown(question_of(part.rows[best.row]).text)} asks the same ({best.similarity:.2f})"
+    place = f"{named_rows(_numbers(part, leaks))} of {part.name}"
+    return f"{_shown(held.asked[prompt].text)} ({held.prompts[prompt].prompt_id}) in {place}, {how}"
+
+
+def _shown(text: str) -> str:
+    text = " ".join(text.split())
+    return f"“{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}”"

@@ -91,7 +91,8 @@ def launch(session: Session, settings: Settings, spec: specs.ExperimentSpec) -> 
         parents = [*inputs.parents, *(key for name in run.needs if (key := made[name].id) is not None)]
         made[run.name] = runs.launch(session, experiment, runs.NewRun(run.name, pinned(session, run.config), parents))
     if errors:
-        raise Invalid("The experiment cannot be launched: " + " ".join(errors.values()), fields=errors)
+        told = " ".join(f"{name}: {message}" for name, message in errors.items())
+        raise Invalid(f"The experiment cannot be launched: {told}", fields=errors)
     return experiment, list(made.values())
 
 

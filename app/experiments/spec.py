@@ -116,9 +116,27 @@ def plan(spec: ExperimentSpec) -> list[PlannedRun]:
             fields[f"{name}.prompts"] = NOTHING_HELD_OUT
         config = _completed(config, spec)
         planned[name] = PlannedRun(name, config, _needs(config, spec.runs))
+    fields |= _unknown_names(spec, planned)
     if fields:
         raise Invalid("The experiment is not valid: " + _joined(fields), fields=fields)
     return _parents_first(planned)
+
+
+def _unknown_names(spec: ExperimentSpec, planned: dict[str, PlannedRun]) -> dict[str, str]:
+    """A baseline that no run of the file answers as, or a judge that none judges as: a misspelling, seen before training."""
+    configs = [run.config for run in planned.values()]
+    models = [name for each in configs if isinstance(each, RespondConfig) for name in each.answerers()]
+    judges = [each.judge_name for each in configs if isinstance(each, JudgeConfig)]
+    wrong = {}
+    if spec.baseline and models and spec.baseline not in models:
+        wrong["baseline"] = (
+            f"No run answers as “{spec.baseline[:60]}”; there are: {', '.join(models)}. Leave it out where its answers are "
+            "to be imported, and choose it by --baseline."
+        )
+    known = {"human", *judges, *(part for name in judges for part in name.split(":", 1))}
+    if spec.primary_judge and judges and spec.primary_judge not in known:
+        wrong["primary_judge"] = f"No run judges as “{spec.primary_judge[:60]}”; there are: {', '.join(judges)}."
+    return wrong
 
 
 def _completed(config: StageConfig, spec: ExperimentSpec) -> StageConfig:

@@ -32,6 +32,24 @@ def check_asked(place: Place, reference: Reference, name: str, config: StageConf
         read_model_config(path, ends=SCORING if scores else CAUSAL)
 
 
+def answering_runs(place: Place) -> list[int]:
+    """The experiment's runs that are making answers, or are going to."""
+    if place.experiment is None or place.experiment.id is None:
+        return []
+    alive = col(Run.state).in_([states.WAITING, states.QUEUED, states.RUNNING])
+    of_it = (Run.experiment_id == place.experiment.id, Run.stage == "respond")
+    return [key for key in place.session.exec(select(Run.id).where(*of_it, alive)) if key is not None]
+
+
+def has_answers(place: Place) -> bool:
+    """Whether the experiment has any answer."""
+    if place.experiment is None:
+        return False
+    statement = select(Response.id).join(Prompt, col(Prompt.id) == col(Response.prompt_key))
+    statement = statement.where(Prompt.experiment_id == place.experiment.id).limit(1)
+    return place.session.exec(statement).first() is not None
+
+
 def taken_names(session: Session, experiment: Experiment | None, config: RespondConfig) -> dict[str, str]:
     """An error where other answers to the same prompts, of a run or an import, are called the same: these would
     replace them."""

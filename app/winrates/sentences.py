@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.winrates.bradley_terry import Leaderboard
-from app.winrates.stats import Comparison, Rate
+from app.winrates.stats import Comparison, Rate, prompts_needed
 
 SIGNIFICANT = 0.05
 FEWEST = 6  # prompts: with fewer, no two-sided test of signs comes below 0.05
@@ -33,8 +33,7 @@ def _meaning(comparison: Comparison) -> str:
     needed = comparison.prompts_needed
     if needed is None or needed <= comparison.n:
         return f"not distinguishable with {prompts}"
-    amount = f"about {_rounded(needed)}" if needed <= MOST_NEEDED else "more than a million"
-    return f"not distinguishable with {prompts}; {amount} would be needed for 80 % power"
+    return f"not distinguishable with {prompts}; {_needed(needed)} would be needed for 80 % power"
 
 
 def _interval_of_gap(comparison: Comparison) -> str:
@@ -49,6 +48,8 @@ def _interval_of_gap(comparison: Comparison) -> str:
 
 def sentence_of_rate(rate: Rate, model: str, baseline: str) -> str:
     """How often a model wins against the baseline, and whether that is better or worse than even."""
+    if rate.ties == rate.n:
+        return f"{model} ties with {baseline} on {'the one prompt' if rate.n == 1 else f'all {rate.n:,} prompts'}."
     interval = ""
     if rate.ci_low is not None and rate.ci_high is not None:
         interval = f" (95 % interval {_number(100 * rate.ci_low)} to {_number(100 * rate.ci_high)})"
@@ -63,7 +64,13 @@ def _against_even(rate: Rate) -> str:
         return "too few to say more"
     if rate.ci_low > 0.5:
         return "better than even"
-    return "worse than even" if rate.ci_high < 0.5 else "not distinguishable from even"
+    if rate.ci_high < 0.5:
+        return "worse than even"
+    sd = (rate.standard_error or 0.0) * rate.n**0.5
+    needed = prompts_needed(rate.win_rate - 0.5, sd)
+    if needed is None or needed <= rate.n:
+        return "not distinguishable from even"
+    return f"not distinguishable from even; {_needed(needed)} would be needed for 80 % power"
 
 
 def warnings_of(leaderboard: Leaderboard, names: Sequence[str]) -> list[str]:
@@ -94,6 +101,10 @@ def _amount(gap: float) -> str:
 def _number(value: float) -> str:
     """One decimal, and never -0.0."""
     return f"{round(value, 1) + 0.0:.1f}"
+
+
+def _needed(count: int) -> str:
+    return f"about {_rounded(count)}" if count <= MOST_NEEDED else "more than a million"
 
 
 def _rounded(count: int) -> str:

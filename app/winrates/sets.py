@@ -35,7 +35,9 @@ def for_import(session: Session, experiment: Experiment, wanted: str = "") -> st
         raise Invalid(
             f"The experiment “{experiment.name}” has the prompt sets {_listed(found)}.", "Say which by --prompts."
         )
-    return found[0] if found else IMPORTED
+    if found:
+        return found[0]
+    return HELD_OUT if experiment.spec.get("held_out") else IMPORTED
 
 
 def choose_set(session: Session, experiment: Experiment, wanted: str = "") -> str:

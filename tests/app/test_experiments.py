@@ -150,3 +150,22 @@ def test_every_example_of_the_documentation_is_a_valid_experiment():
         ["sft", "dpo", "reward"],
         ["sft", "respond", "dpo", "reward", "respond", "respond", "judge"],
     ]
+
+
+@pytest.mark.parametrize(("field", "value"), [("baseline", "instrukt"), ("primary_judge", "rewad")])
+def test_a_baseline_or_judge_that_no_run_of_the_file_makes_is_a_misspelling(field, value):
+    content = {
+        "name": "x",
+        "baseline": "sft",
+        "primary_judge": "reward",
+        "runs": {
+            "sft": {"stage": "sft", "model": "new:micro", "dataset": "data:chats"},
+            "rm": {"stage": "reward", "model": "run:sft", "dataset": "data:prefs"},
+            "answers": {"stage": "respond", "model": "run:sft", "prompts": "data:prompts"},
+            "judge": {"stage": "judge", "judge": "run:rm"},
+        },
+    }
+    assert len(spec.plan(spec.parse_spec(content))) == 4
+    with pytest.raises(Invalid) as caught:
+        spec.plan(spec.parse_spec({**content, field: value}))
+    assert list(caught.value.fields) == [field] and value in caught.value.fields[field]

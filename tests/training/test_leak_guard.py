@@ -142,7 +142,7 @@ def test_prompts_of_the_same_pattern_stay(lab: Lab) -> None:
     lab.data(source, *map(pair, OTHER))
     assert lab.guard(source, pairs=True) == OTHER
     assert lab.counted() == [("data:pairs@1", 0, 0)]
-    assert "none of its 4 rows has a held-out prompt, equal or asked in other words." in lab.logged()
+    assert "none of its 4 rows has a held-out prompt, nor asks the same in other words." in lab.logged()
 
 
 def test_its_own_data_set_is_known_however_many_rows_either_takes(lab: Lab, tmp_path: Path) -> None:
@@ -199,7 +199,8 @@ def test_all_three_of_three_held_out_prompts_in_another_set_are_named_one_of_the
     said = refusal(lab, train)
     assert said.startswith("3 of the held-out prompts are in data:train@7 too: ")
     assert "“Write a poem about the sea.” (q1) in row 2 of data:train@7, equal" in said
-    assert "“What is the capital of France?” (q0) in row 3 of data:train@7, which asks the same (0.93)" in said
+    assert "“What is the capital of France?” (q0) in row 3 of data:train@7, where “" in said
+    assert "” asks the same (0.93)" in said
     assert "“How do I boil an egg?” (q2) in row 4 of data:train@7, equal" in said
     assert "Leave these rows out" in said and "raise held_out.similarity" in said
     assert lab.counted() == []
@@ -300,7 +301,7 @@ def test_a_similarity_of_one_looks_for_equal_prompts_alone_and_loads_no_embedder
     lab.hold_out("data:held@1", *map(chat, QUESTIONS), similarity=1.0)
     train = lab.data("data:train@1", chat(REWORDED))
     assert lab.guard(train, embedder="path:/no/such/model") == [REWORDED]
-    assert "none of its 1 rows has a held-out prompt, equal." in lab.logged()
+    assert "none of its 1 rows has a held-out prompt." in lab.logged()
 
 
 def test_without_an_embedder_all_but_equal_prompts_are_found_and_a_warning_says_so(

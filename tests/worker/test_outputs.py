@@ -117,9 +117,24 @@ def test_a_judge_of_pairs_that_is_launched_later_compares_with_the_experiments_b
         for name, asked in (("usual", {}), ("other", {"baseline": "two"})):
             config = parse_config({"stage": "judge", "judge": "api:local/again", **asked})
             runs[name] = experiments.launch_one(session, settings, config, experiment="answering", name=name).id
-        alone = experiments.launch_one(session, settings, config.model_copy(update={"baseline": ""})).id
     assert [row(any_database, runs[name]).config["baseline"] for name in ("usual", "other")] == ["one", "two"]
-    assert row(any_database, alone).config["baseline"] == ""
+
+
+def test_a_judge_that_is_launched_alone_waits_for_the_answers_that_are_being_made(any_database, answering):
+    settings, runs = answering
+    config = parse_config({"stage": "judge", "judge": "api:local/again"})
+    with any_database.write() as session:
+        later = experiments.launch_one(session, settings, config, experiment="answering", name="later").id
+    assert row(any_database, later).state == states.WAITING
+    answered(any_database, settings, runs)
+    assert row(any_database, later).state == states.QUEUED
+
+
+def test_a_judge_is_refused_where_there_are_no_answers_and_none_are_coming(any_database, settings):
+    config = parse_config({"stage": "judge", "judge": "api:local/again"})
+    with any_database.write() as session, pytest.raises(Invalid, match="no answers") as caught:
+        experiments.launch_one(session, settings, config, experiment="empty")
+    assert list(caught.value.fields) == ["responses"]
 
 
 def test_answers_and_verdicts_are_in_the_table_as_soon_as_the_run_has_finished(any_database, answering):

@@ -71,6 +71,16 @@ def test_a_rate_is_held_against_even() -> None:
         assert found.endswith(f": {words}.")
 
 
+def test_a_rate_that_is_not_told_from_even_says_how_many_prompts_would_tell_it() -> None:
+    # sd = 0.5021 with 52 wins of 100; ((1.96 + 0.8416) 0.5021 / 0.02)^2 = 4,947
+    found = sentence_of_rate(win_rate([1] * 52 + [0] * 48), "dpo", "sft")
+    assert found.endswith(": not distinguishable from even; about 4,900 would be needed for 80 % power.")
+
+
+def test_ties_alone_are_told_as_ties_and_not_as_a_sure_half() -> None:
+    assert sentence_of_rate(win_rate([0.5] * 40), "dpo", "sft") == "dpo ties with sft on all 40 prompts."
+
+
 def test_a_handful_of_prompts_is_too_few_to_hold_against_even() -> None:
     assert sentence_of_rate(win_rate([0.8, 0.9]), "a", "b").endswith("on 2 prompts: too few to say more.")
     assert sentence_of_rate(win_rate([0.8]), "a", "b") == "a wins 80.0 % against b on 1 prompt: too few to say more."
