@@ -223,6 +223,13 @@ AUGMENT = (
         "Mean margin", one("mean_margin"), "on the judge's own scale",
         "By how much the judge prefers the chosen answers, on average over the pairs kept.", zero=True,
     ),
+    replace(
+        RESPOND[1], help="The share of answers that stopped by themselves and were not cut. Cut answers are dropped: raise "
+        "max_new_tokens where there are many.",
+    ),
+    replace(RESPOND[2], help="The share of answers that say nothing. Good: 0. They are dropped."),
+    RESPOND[0],
+    RESPOND[3],
 )  # fmt: skip
 REPEATED = Chart(
     "Made twice", one("repeated"), "", "What was under way when the run was interrupted, and had to be asked for again.",
@@ -233,7 +240,7 @@ OWN = {
     "reward": (*REWARD, *COMMON),
     "respond": (*RESPOND, *MACHINE, REPEATED),
     "judge": (*JUDGE, *MACHINE, REPEATED),
-    "augment": (*AUGMENT, *RESPOND[:4], *JUDGE[:3], *MACHINE, REPEATED),
+    "augment": (*AUGMENT, *JUDGE[:3], *MACHINE, REPEATED),
 }
 
 
