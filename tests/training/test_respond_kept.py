@@ -48,7 +48,7 @@ class OneAtATime:
 
 def attempt(folder: Path, answerer: OneAtATime) -> None:
     with WorkLog(folder / "work.jsonl") as log, closing(Journal(folder / "journal.jsonl", 1)) as journal:
-        _answer("m", answerer, _Work(PROMPTS, ["m"], log, journal, lambda: False), folder)
+        _answer("m", answerer, _Work(PROMPTS, ["m"], log, journal, lambda: False), folder, True)
 
 
 @pytest.mark.parametrize(("devices", "kept"), [("cpu cpu cpu", 3), ("cpu cuda cpu", 0), ("cuda cpu cpu", 0)])

@@ -117,7 +117,7 @@ def test_a_dead_worker_counts_as_progress_where_its_trainer_made_a_checkpoint(re
     for number, made in enumerate([False, False, True, False], start=1):
         claim(any_database, dead)
         found = sorted(whole_checkpoints(run_dir))
-        run_dir.process.write_text(TrainerNote(**dead, attempt=number, checkpoints=found).model_dump_json())
+        run_dir.process.write_text(TrainerNote(**dead, attempt=number, kept=found).model_dump_json())
         if made:
             (run_dir.checkpoints / "step-000001").mkdir(parents=True)
             (run_dir.checkpoints / "step-000001" / "manifest.json").write_text('{"full": true}')
