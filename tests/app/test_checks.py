@@ -146,7 +146,9 @@ def test_a_dpo_run_is_a_model_to_go_on_from_and_no_data_set(
     assert check("sft", model=f"run:{number}", dataset="data:chats").errors == {}
     assert check("dpo", model=f"run:{number}").errors == {}
     said = check("dpo", dataset=f"run:{number}").errors
-    assert said == {"dataset": "“tuned” is a dpo run: it makes no data set. Choose an augment run, or data:<an upload>."}
+    assert said == {
+        "dataset": "“tuned” is a dpo run: it makes no data set. Choose an augment run, or data:<an upload>."
+    }
 
 
 def test_the_reference_is_a_parent_and_the_worker_gets_its_checkpoint(
