@@ -14,10 +14,11 @@ from app.winrates import honesty, sets
 from app.winrates.bradley_terry import bradley_terry
 from app.winrates.judgements import read_judgements
 from app.winrates.length_control import length_controlled_rate
-from app.winrates.opinions import Against, Answers, Array, at_prompts, read_answers, read_opinions
+from app.winrates.opinions import Against, Answers, Array, at_prompts, read_answers, read_opinions, scores_by
 from app.winrates.sentences import sentence_of, sentence_of_rate, warnings_of
 from app.winrates.stats import Comparison, Rate, compare_all, margin_weighted_rate, win_rates
 
+CHECKER = "checker"  # the judge whose scores say what is right
 FEW_MODELS = 4  # whose every comparison is told in a sentence; of more, those of neighbours
 NEIGHBOURS = 5
 
@@ -78,7 +79,10 @@ def winrate(
         baseline=base,
         rows=rows,
         comparisons=[{"a": names[a], "b": names[b], **asdict(each)} for (a, b), each in compared.items()],
-        findings=_findings(names, rates, compared, base),
+        findings=[
+            *_findings(names, rates, compared, base),
+            *(_right_answers(scores_by(session, experiment, set_name, chosen)) if chosen == CHECKER else []),
+        ],
         warnings=[
             *honesty.of_labels(session, experiment, set_name, chosen, [*names, base]),
             *honesty.of_edges(names, rates, base),
@@ -109,6 +113,16 @@ def _findings(
         *(sentence_of(compared[a, b], names[a], names[b]) for a, b in told),
         *(sentence_of_rate(rate, name, baseline) for name, rate in first),
     ]
+
+
+def _right_answers(scores: list[tuple[int, str, float]]) -> list[str]:
+    """The checker's scores are 1 and 0: how many answers of each model are right."""
+    of_model: dict[str, list[float]] = {}
+    for _, model, score in scores:
+        of_model.setdefault(model, []).append(score)
+    best = sorted(of_model.items(), key=lambda each: (-sum(each[1]) / len(each[1]), each[0]))
+    told = [f"{model} {sum(each) / len(each):.1%} ({sum(each):,.0f} of {len(each):,})" for model, each in best]
+    return [f"Right answers: {', '.join(told)}.".replace("%", " %")] if told else []
 
 
 def _told(models: int) -> list[tuple[int, int]]:

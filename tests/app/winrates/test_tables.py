@@ -223,6 +223,14 @@ def test_a_margin_weighs_how_sure_a_judge_was(bring):
     assert (row["win_rate"], row["margin_weighted_win_rate"]) == (0.5, 0.25)
 
 
+def test_the_checker_says_how_many_answers_of_each_model_are_right(bring):
+    bring.responses(answered(SCORES, 3))
+    right = {("p0", "a"): 1.0, ("p1", "a"): 1.0, ("p2", "a"): 0.0, ("p0", "base"): 0.0, ("p1", "base"): 1.0}
+    score(bring, right, judge="checker")
+    found = winrate(bring, judge="checker", baseline="base")
+    assert found.findings[-1] == "Right answers: a 66.7 % (2 of 3), base 50.0 % (1 of 2)."
+
+
 def test_a_ranking_shows_models_without_a_score_last_and_says_why(bring):
     bring.verdicts([*said("a", "b", [1, 0, 1]), *said("a", "loser", [1, 1, 1]), *said("winner", "a", [1])])
     found = leaderboard(bring)
