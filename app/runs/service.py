@@ -85,11 +85,12 @@ def launch(session: Session, experiment: Experiment, new: NewRun) -> Run:
 
 def _launched_before(session: Session, experiment: Experiment, new: NewRun) -> Run | None:
     """The run of this idempotency key, if there is one. Raises Conflict where the name is taken."""
+    # The name first: where the same request has just been committed by somebody else, its key is then seen, too.
+    taken = session.exec(select(Run.id).where(Run.experiment_id == experiment.id, Run.name == new.name)).first()
     if new.idempotency_key is not None:
         known = session.exec(select(Run).where(Run.idempotency_key == new.idempotency_key)).one_or_none()
         if known is not None:
             return known
-    taken = session.exec(select(Run.id).where(Run.experiment_id == experiment.id, Run.name == new.name)).first()
     if taken is not None:
         raise Conflict(
             f"The experiment “{experiment.name}” has a run “{new.name}” already.",
